@@ -1,0 +1,267 @@
+"""The wire's records as immutable tuples, one class for each released contract; no behaviour.
+
+Field order is the schema's. Times are milliseconds since the Unix epoch; hashes are 32 bytes. What each field means
+stands in the ``.avsc`` file beside this module.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, NewType
+
+TransactionId = NewType("TransactionId", bytes)
+"""UUIDv7, 16 bytes big-endian."""
+MessageId = NewType("MessageId", bytes)
+"""SHA-256 of an envelope's payload, 32 bytes."""
+KeyId = NewType("KeyId", bytes)
+"""The first 16 bytes of SHA-256 of a public key."""
+Hash = NewType("Hash", bytes)
+"""A SHA-256 digest, 32 bytes."""
+
+Action = Literal["OPEN", "CONTINUE", "FINISH"]
+FinishRule = Literal["ANY", "ALL"]
+Outcome = Literal["FINISHED", "TIMED_OUT"]
+Role = Literal["BANK", "CSD", "REGULATOR", "AUDITOR", "OPERATOR", "REGISTRAR"]
+AnchorState = Literal["SUBMITTED", "CONFIRMED", "FINAL", "REORGANISED", "FAILED"]
+Reason = Literal[
+    "MALFORMED",
+    "UNKNOWN_SCHEMA",
+    "TOO_LARGE",
+    "UNKNOWN_SENDER",
+    "UNKNOWN_KEY",
+    "KEY_NOT_VALID",
+    "BAD_SIGNATURE",
+    "WRONG_PIPELINE",
+    "OPENING_EXPIRED",
+    "UNKNOWN_TRANSACTION",
+    "NOT_A_PARTY",
+    "SEQUENCE_CONFLICT",
+    "DEADLINE_PASSED",
+    "CLOSED",
+    "UNKNOWN_ADDRESS",
+    "RATE_LIMITED",
+]
+
+ZERO_HASH = Hash(bytes(32))
+"""What stands for "nothing before": the chain hash, or header hash, before the first."""
+
+
+class Signature(NamedTuple):
+    key_id: KeyId
+    signature: bytes
+
+
+class Envelope(NamedTuple):
+    payload_type: str
+    payload: bytes
+    signatures: tuple[Signature, ...]
+
+
+class Party(NamedTuple):
+    participant: str
+    address: str
+
+
+class Terms(NamedTuple):
+    kind: str
+    parties: tuple[Party, ...]
+    deadline: int
+    open_until: int
+    finish_rule: FinishRule
+
+
+class KeyGrant(NamedTuple):
+    reader: str
+    key_id: KeyId
+    sealed_key: bytes
+
+
+class Encryption(NamedTuple):
+    algorithm: str
+    nonce: bytes
+    grants: tuple[KeyGrant, ...]
+
+
+class Reference(NamedTuple):
+    relation: str
+    transaction_id: TransactionId | None
+    digest: Hash | None
+    size: int | None
+    location: str | None
+
+
+class Message(NamedTuple):
+    transaction_id: TransactionId
+    pipeline: int
+    sequence: int
+    previous: MessageId | None
+    sender: str
+    recipients: tuple[str, ...]
+    sent_at: int
+    action: Action
+    terms: Terms | None
+    content_type: str
+    content: bytes
+    encryption: Encryption | None
+    references: tuple[Reference, ...]
+
+
+class EventReference(NamedTuple):
+    sequence: int
+    digest: Hash
+
+
+class Ending(NamedTuple):
+    outcome: Outcome
+    kind: str
+    opened_at: int
+    waiting_on: tuple[str, ...]
+    events: tuple[EventReference, ...]
+
+
+class FirehoseEvent(NamedTuple):
+    pipeline: int
+    sequence: int
+    chain: Hash
+    ingest_offset: int
+    at: int
+    directory_version: int
+    transaction_id: TransactionId
+    envelope: bytes | None
+    ended: Ending | None
+
+
+class TransactionState(NamedTuple):
+    terms: Terms
+    opened_at: int
+    finished: tuple[str, ...]
+    due: tuple[str, ...]
+    messages: bytes
+    outcome: Outcome | None
+
+
+class PipelineState(NamedTuple):
+    sequence: int
+    chain: Hash
+    ingest_offset: int
+    time: int
+    replay_from: int
+
+
+class Head(NamedTuple):
+    sequence: int
+    message_id: MessageId
+
+
+class Rejection(NamedTuple):
+    pipeline: int
+    ingest_offset: int
+    at: int
+    directory_version: int
+    message_id: MessageId
+    transaction_id: TransactionId | None
+    sender: str | None
+    reason: Reason
+    retriable: bool
+    detail: str
+    head: Head | None
+
+
+class Receipt(NamedTuple):
+    event: bytes
+    block_by: int
+    leaf_index: int
+    tree_size: int
+    path: bytes
+    key_id: KeyId
+    signature: bytes
+
+
+class PublicKey(NamedTuple):
+    key_id: KeyId
+    public_key: bytes
+
+
+class DirectoryEntry(NamedTuple):
+    participant: str
+    legal_name: str
+    lei: str | None
+    bic: str | None
+    country: str
+    role: Role
+    signing_keys: tuple[PublicKey, ...]
+    encryption_keys: tuple[PublicKey, ...]
+    addresses: tuple[str, ...]
+
+
+class DirectoryRecord(NamedTuple):
+    version: int
+    chain: Hash
+    admitted_at: int
+    envelope: bytes
+
+
+class TransactionRecord(NamedTuple):
+    transaction_id: TransactionId
+    pipeline: int
+    kind: str
+    outcome: Outcome
+    opened_at: int
+    ended_at: int
+    waiting_on: tuple[str, ...]
+    events: tuple[EventReference, ...]
+
+
+class Cut(NamedTuple):
+    pipeline: int
+    sequence: int
+    chain: Hash
+
+
+class BlockHeader(NamedTuple):
+    height: int
+    previous: Hash
+    root: Hash
+    transactions: int
+    directory_records: int
+    messages: int
+    size_bytes: int
+    sealed_at: int
+    cuts: tuple[Cut, ...]
+    directory_version: int
+    directory_chain: Hash
+
+
+class SealedLeaf(NamedTuple):
+    leaf: bytes
+    events: tuple[bytes, ...]
+
+
+class AnchorEvent(NamedTuple):
+    chain: str
+    contract: str
+    log_size: int
+    root: Hash
+    state: AnchorState
+    transaction_hash: bytes
+    block_number: int | None
+    block_hash: bytes | None
+    confirmations: int
+    raw_transaction: bytes | None
+    at: int
+    detail: str
+
+
+class PlacedLeaf(NamedTuple):
+    leaf: bytes
+    leaf_index: int
+    path: tuple[Hash, ...]
+    header: bytes
+    log_path: tuple[Hash, ...]
+
+
+class Proof(NamedTuple):
+    event: bytes
+    transaction: PlacedLeaf
+    signer: PlacedLeaf
+    registrar: PlacedLeaf
+    checkpoint: bytes
