@@ -1,8 +1,8 @@
 """Avro single-object encoding of the contracts: strict, pure, and unaware of what the records mean.
 
 Single-object encoding (Avro 1.12, "Single-object encoding"): ``C3 01``, the schema's CRC-64-AVRO fingerprint as 8 bytes
-little-endian, then the body. A released schema file never changes; a new version of a contract is a new file, and bytes
-written under an old version are resolved to the newest by Avro's schema resolution.
+little-endian, then the body as :mod:`parley.schemas.binary` writes it. A released schema file never changes; a new version
+of a contract is a new file, and bytes written under an old version are resolved to the newest by Avro's schema resolution.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from parley.errors import MalformedError, OversizedError, UnknownSchemaError
 
-from . import contracts
+from . import binary, contracts
 
 __all__ = [
     "CONTRACTS",
@@ -52,6 +52,7 @@ class _Version(NamedTuple):
     contract: type[_Record]
     number: int
     prefix: bytes
+    source: _AvroSchema
     schema: _AvroSchema
 
 
@@ -65,7 +66,7 @@ def _released() -> Iterator[_Version]:
             source = json.loads(file.read_text(encoding="utf-8"))
             mark = bytes.fromhex(fingerprint(to_parsing_canonical_form(source), "CRC-64-AVRO"))
             schema = cast(_AvroSchema, fastavro.parse_schema(source))
-            yield _Version(_class_for(source["name"]), int(found[1]), MARKER + mark, schema)
+            yield _Version(_class_for(source["name"]), int(found[1]), MARKER + mark, source, schema)
 
 
 _VERSIONS: dict[bytes, _Version] = {version.prefix: version for version in _released()}
@@ -143,37 +144,53 @@ def _writer(record: type[_Record]) -> _Convert:
 
 _READERS: dict[type[_Record], _Convert] = {contract: _reader(contract) for contract in CONTRACTS}
 _WRITERS: dict[type[_Record], _Convert] = {contract: _writer(contract) for contract in CONTRACTS}
-_ENCODERS = {contract: (v.prefix, v.schema, _WRITERS[contract]) for contract, v in _NEWEST.items()}
-_DECODERS = {
-    prefix: (
-        v.contract,
-        v.schema,
-        _NEWEST[v.contract].schema if _NEWEST[v.contract] is not v else None,
-        _READERS[v.contract],
-    )
-    for prefix, v in _VERSIONS.items()
+_ENCODERS = {
+    contract: (version.prefix, binary.writer(version.source, vars(contracts)))
+    for contract, version in _NEWEST.items()
 }
-_BROKEN = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, StopIteration)
-"""What fastavro raises on bytes that are not of the schema."""
+
+
+def _resolving(old: _Version) -> binary.Read:
+    """What reads bytes of an old version as the newest: strictly as they were written, then by Avro's resolution."""
+    strict = binary.reader(old.source)
+    convert, newest = _READERS[old.contract], _NEWEST[old.contract].schema
+
+    def read(data: bytes, at: int) -> tuple[Any, int]:
+        _, end = strict(data, at)
+        return convert(fastavro.schemaless_reader(BytesIO(data[at:end]), old.schema, newest)), end
+
+    return read
+
+
+_DECODERS: dict[bytes, binary.Read] = {
+    prefix: (
+        binary.reader(version.source, vars(contracts))
+        if _NEWEST[version.contract] is version
+        else _resolving(version)
+    )
+    for prefix, version in _VERSIONS.items()
+}
 
 
 def encode(value: NamedTuple) -> bytes:
     """The record's single-object encoding under the newest version of its contract.
 
     Raises:
-        MalformedError: a field does not fit the schema (a wrong type, or a fixed of the wrong length).
+        MalformedError: a field is not what the schema says (the message names it), or ``value`` is of no contract.
 
     """
-    prefix, schema, write = _ENCODERS[type(value)]
-    buffer = BytesIO()
-    buffer.write(prefix)
+    found = _ENCODERS.get(type(value))
+    if found is None:
+        raise MalformedError(f"a {type(value).__name__} is no contract of its own; encode what holds it")
+    prefix, write = found
+    out = bytearray(prefix)
     try:
-        fastavro.schemaless_writer(buffer, schema, write(value))
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        write(out, value)
+    except MalformedError as error:
         raise MalformedError(
             f"{type(value).__name__} cannot be encoded: {error}; mend the field and send again"
-        ) from error
-    return buffer.getvalue()
+        ) from None
+    return bytes(out)
 
 
 def decode(data: bytes, contract: type[Contract], limit: int = DEFAULT_LIMIT) -> Contract:
@@ -182,7 +199,7 @@ def decode(data: bytes, contract: type[Contract], limit: int = DEFAULT_LIMIT) ->
     Raises:
         OversizedError: ``data`` is longer than ``limit`` bytes.
         UnknownSchemaError: no released schema has the fingerprint, or it is another contract's.
-        MalformedError: truncated, trailing bytes, or values that are not of the schema.
+        MalformedError: truncated, trailing bytes, values that are not of the schema, or not their one encoding.
 
     """
     value = decode_any(data, limit)
@@ -199,25 +216,25 @@ def decode_any(data: bytes, limit: int = DEFAULT_LIMIT) -> NamedTuple:
         raise OversizedError(
             f"{len(data):,} bytes exceed the limit of {limit:,}; send a large payload by its hash instead"
         )
-    found = _DECODERS.get(data[:PREFIX_BYTES])
-    if found is None:
+    mark = data[:PREFIX_BYTES]
+    read = _DECODERS.get(mark)
+    if read is None:
         raise _unknown(data)
-    _, schema, newest, read = found
-    buffer = BytesIO(data)
-    buffer.seek(PREFIX_BYTES)
     try:
-        value = read(fastavro.schemaless_reader(buffer, schema, newest))
-    except _BROKEN as error:
+        value, end = read(data, PREFIX_BYTES)
+    except IndexError:
+        raise MalformedError(f"the {_name_of(mark)} ends early; send all of its bytes") from None
+    except MalformedError as error:
+        raise MalformedError(f"not a valid {_name_of(mark)}: {error}; encode it again") from None
+    if end != len(data):
         raise MalformedError(
-            f"not a valid {schema['name']}: {type(error).__name__} {error}; encode it again".replace(
-                "  ", " "
-            )
-        ) from None
-    if buffer.tell() != len(data):
-        raise MalformedError(
-            f"{len(data) - buffer.tell()} bytes follow the end of the {schema['name']}; send one record only"
+            f"{len(data) - end} bytes follow the end of the {_name_of(mark)}; send one record only"
         )
     return cast(NamedTuple, value)
+
+
+def _name_of(mark: bytes) -> str:
+    return _VERSIONS[mark].contract.__name__
 
 
 def _unknown(data: bytes) -> MalformedError | UnknownSchemaError:
