@@ -1,0 +1,490 @@
+"""The exactly-once processor: runs a handler over the partitions of one topic; knows nothing of what records mean.
+
+One batch is one Kafka transaction: everything the handler emitted, the last value of every state entry it touched
+(to the changelog partition of the same index) and the offsets read, all or nothing. Memory follows the log: state
+changes count only once the transaction has committed, and an abort takes them back.
+
+What can go wrong, and what happens then:
+
+- **retriable**: the driver call is made again (``streams.transaction``);
+- **aborted**: state goes back to the last commit and the same batch runs again from memory;
+- **session lost** (a commit timed out, the broker forgot us): both clients are dropped, new ones made with the same
+  names, and everything is read back from the committed offsets and the changelog, as after a restart;
+- **fenced**: another process has our name; this one stops. A producer is also fenced when its own transaction was
+  timed out by the broker, say after a suspended machine; the group tells the two apart, since whoever takes our name
+  takes our place in the group too;
+- **poison** (the handler raises for one record): that record goes to ``dead-letter`` and the partition goes on.
+
+**Time** on a partition is that of its records, so a timer fires when a later record has come, and no clock is
+compared with another. When a timer is due by our clock and nothing later has come, the processor appends a *tick*, a
+record without a value, to the input partition itself. Its place in the log proves that everything appended before the
+deadline has been processed, whatever the clocks' skew or the replicas' delay, and a replay of the log fires the same
+timers at the same places. A fast clock of ours costs a few needless ticks; a slow one delays the timer by as much.
+
+Rebalancing is cooperative with static membership. Callbacks run only inside ``consume``, where no transaction is open,
+so a revoked partition is simply dropped: all that it was is in the log.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, cast
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+
+from streams import metrics
+from streams.crashpoint import crash_point
+from streams.errors import AbortedError, FencedError, HandlerError, PoisonError, SessionLostError, StreamError
+from streams.handler import Emit, Partition
+from streams.outcome import kafka_error, stream_error
+from streams.reader import Reader
+from streams.transaction import TransactionalProducer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from confluent_kafka import KafkaError, Message
+
+    from streams.connection import KafkaConnection
+    from streams.handler import Handler, Headers, Record
+
+V = TypeVar("V")
+D = TypeVar("D")
+
+log = structlog.get_logger()
+
+READY: Final = "service.ready"
+ASSIGNED: Final = "stream.partition.assigned"
+REVOKED: Final = "stream.partition.revoked"
+ABORTED: Final = "stream.transaction.aborted"
+SESSION_LOST: Final = "stream.session.lost"
+DEAD_LETTERED: Final = "stream.record.dead_lettered"
+
+_MAX_ATTEMPTS: Final = 5
+_PAUSE_SECONDS: Final = 0.2
+_OFFSETS_SECONDS: Final = 60.0
+_LAG_INTERVAL_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorConfig:
+    """What a processor reads and under which names.
+
+    ``service`` and ``instance`` make the transactional id and the group instance id: stable over restarts and used by
+    one process at a time. A batch is what arrives within ``commit_interval_ms``, at most ``batch_records``.
+    """
+
+    service: str
+    instance: str
+    topic: str
+    changelog: str | None
+    dead_letter: str = "dead-letter"
+    batch_records: int = 1_000
+    commit_interval_ms: int = 25
+    linger_ms: int = 50
+    session_timeout_ms: int = 8_000
+    transaction_timeout_ms: int = 8_000
+
+
+class Processor(Generic[V, D]):
+    """Runs a handler until told to stop, starting over from the log whenever the log alone can tell what happened."""
+
+    def __init__(self, config: ProcessorConfig, connection: KafkaConnection, handler: Handler[V, D]) -> None:
+        self._config = config
+        self._connection = connection
+        self._handler = handler
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Process until ``stopping()``.
+
+        Raises FencedError, HandlerError or ProvisioningError; SessionLostError only if the very first session could
+        not be opened.
+        """
+        ready = False
+        while not stopping():
+            session: Session[V, D] | None = None
+            try:
+                session = Session(self._config, self._connection, self._handler)
+                while not stopping():
+                    session.step()
+                    if not ready and session.joined:
+                        log.info(READY, topic=self._config.topic, instance=self._config.instance)
+                        ready = True
+            except SessionLostError as error:
+                if not ready:
+                    raise
+                metrics.SESSIONS_LOST.labels(self._config.topic).inc()
+                log.warning(SESSION_LOST, topic=self._config.topic, reason=str(error))
+                time.sleep(_PAUSE_SECONDS)
+            finally:
+                if session is not None:
+                    session.close()
+
+
+class _Assigned(Generic[V, D]):
+    """A partition of ours: its state, the next offset to process, and the tick that is on its way."""
+
+    __slots__ = ("partition", "position", "tick_offset", "tick_sent")
+
+    def __init__(self, partition: Partition[V, D], position: int) -> None:
+        self.partition = partition
+        self.position = position
+        self.tick_sent = False
+        self.tick_offset = -1
+
+
+class Session(Generic[V, D]):
+    """One life of the processor's clients, from opening transactions to losing or closing them."""
+
+    def __init__(self, config: ProcessorConfig, connection: KafkaConnection, handler: Handler[V, D]) -> None:
+        self._config = config
+        self._connection = connection
+        self._handler = handler
+        self._assigned: dict[int, _Assigned[V, D]] = {}
+        self._recovered: list[int] = []
+        self._reader = Reader(connection)
+        self._ticker = Producer(connection.producer(linger_ms=0))
+        self._lag_at = 0.0
+        self._opened_at = time.monotonic()
+        name = f"{config.service}-{config.instance}"
+        # First the producer: it aborts what our last life left open, which the committed offsets wait for.
+        self._producer = TransactionalProducer(
+            connection.transactional_producer(
+                connection.owned(name), linger_ms=config.linger_ms, timeout_ms=config.transaction_timeout_ms
+            )
+        )
+        self._consumer = Consumer(
+            connection.group_consumer(
+                connection.owned(config.topic), name, session_timeout_ms=config.session_timeout_ms
+            )
+        )
+        self._consumer.subscribe(
+            [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    # The loop ----------------------------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Consume one batch, process it, commit it; send the ticks that are due."""
+        config = self._config
+        try:
+            messages = self._consumer.consume(config.batch_records, config.commit_interval_ms / 1_000)
+        except KafkaException as exception:
+            raise stream_error(kafka_error(exception), f"consuming {config.topic}") from exception
+        crash_point("stream.consumed")
+        if self._recovered:
+            self._commit_recovered()
+        if messages:
+            batch = self._by_partition(messages)
+            if batch:
+                self._transact(batch)
+        self._send_ticks(time.time_ns() // 1_000_000)
+        self._observe_lag()
+
+    @property
+    def joined(self) -> bool:
+        """Whether we have partitions, or have waited long enough to be one instance more than there are partitions."""
+        waited_ms = (time.monotonic() - self._opened_at) * 1_000
+        return bool(self._assigned) or waited_ms > self._config.session_timeout_ms
+
+    def close(self) -> None:
+        """Drop both clients. A static member does not leave its group: its next life gets its partitions back."""
+        self._consumer.close()
+        self._producer.close()
+
+    def _by_partition(self, messages: list[Message]) -> dict[int, list[Record]]:
+        batch: dict[int, list[Record]] = {}
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._on_error(error)
+                continue
+            index = cast("int", message.partition())
+            records = batch.get(index)
+            if records is None:
+                if index not in self._assigned:
+                    continue  # fetched before the partition was revoked
+                records = batch[index] = []
+            records.append(cast("Record", message))
+        return batch
+
+    def _on_error(self, error: KafkaError) -> None:
+        if not error.retriable() or error.fatal():
+            raise stream_error(error, f"consuming {self._config.topic}")
+
+    # One transaction ---------------------------------------------------------------------------------------------------
+
+    def _transact(self, batch: dict[int, list[Record]]) -> None:
+        """Process a batch and commit it, again and again while the transaction is rolled back."""
+        touched = [self._assigned[index].partition for index in batch]
+        for _ in range(_MAX_ATTEMPTS):
+            for partition in touched:
+                self._process(partition, batch[partition.index])
+            self._before_commit(touched)
+            try:
+                self._commit(touched, self._next_offsets(batch))
+            except AbortedError as error:
+                for partition in touched:
+                    partition.rollback()
+                metrics.ABORTS.labels(self._config.topic).inc()
+                log.warning(ABORTED, topic=self._config.topic, reason=str(error))
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                metrics.RECORDS.labels(self._config.topic).inc(sum(map(len, batch.values())))
+                return
+        raise SessionLostError(
+            f"a batch of {self._config.topic} was rolled back {_MAX_ATTEMPTS} times in a row"
+        )
+
+    def _commit_recovered(self) -> None:
+        """Commit what handlers corrected on assignment, before the first record."""
+        recovered = [self._assigned[index] for index in self._recovered if index in self._assigned]
+        self._recovered = []
+        topic = self._config.topic
+        offsets = [TopicPartition(topic, each.partition.index, each.position) for each in recovered]
+        try:
+            self._commit([each.partition for each in recovered], offsets)
+        except AbortedError as error:
+            # Rolling back would undo the corrections too; assignment makes them again.
+            raise SessionLostError(f"corrections on assignment were not committed: {error}") from error
+
+    def _commit(self, touched: list[Partition[V, D]], offsets: list[TopicPartition]) -> None:
+        """Commit what stands in the partitions; only then does it count in memory."""
+        started = time.monotonic()
+        try:
+            self._producer.commit(self._writes(touched), offsets, self._consumer.consumer_group_metadata())
+        except FencedError as error:
+            self._tell_takeover(error)
+        for offset in offsets:
+            self._assigned[offset.partition].position = offset.offset
+        for partition in touched:
+            partition.store.commit()
+        self._handler.after_commit(touched)
+        for partition in touched:
+            partition.commit()
+        metrics.COMMITS.labels(self._config.topic).inc()
+        metrics.COMMIT_SECONDS.labels(self._config.topic).observe(time.monotonic() - started)
+
+    def _next_offsets(self, batch: dict[int, list[Record]]) -> list[TopicPartition]:
+        topic = self._config.topic
+        return [TopicPartition(topic, index, _offset(records[-1]) + 1) for index, records in batch.items()]
+
+    def _writes(self, touched: list[Partition[V, D]]) -> Iterable[Emit]:
+        changelog, encode = self._config.changelog, self._handler.encode
+        emitted = [partition.emitted for partition in touched]
+        if changelog is not None:
+            emitted += [
+                [
+                    Emit(changelog, partition.index, key, None if value is None else encode(key, value))
+                    for key, value in partition.store.changes()
+                ]
+                for partition in touched
+            ]
+        return chain.from_iterable(emitted)
+
+    def _before_commit(self, touched: list[Partition[V, D]]) -> None:
+        try:
+            self._handler.before_commit(touched)
+        except StreamError:
+            raise
+        except Exception as error:
+            raise HandlerError(f"before_commit failed: {error!r}; this is a defect of the handler") from error
+
+    def _tell_takeover(self, error: FencedError) -> NoReturn:
+        """Find out who fenced us; always raises."""
+        deadline = time.monotonic() + self._config.session_timeout_ms / 1_000
+        # Two heartbeats, at a quarter of the session timeout each, and the answer has come.
+        while time.monotonic() < deadline:
+            for message in self._consumer.consume(1, 0.1):
+                fatal = message.error()
+                if fatal is not None and fatal.fatal():
+                    raise error
+        raise SessionLostError(f"our own transaction was timed out by the broker: {error}") from error
+
+    # Poison ------------------------------------------------------------------------------------------------------------
+
+    def _process(self, partition: Partition[V, D], records: Sequence[Record]) -> None:
+        try:
+            self._handler.process(partition, records)
+        except Exception as error:
+            if not _is_poison(error):
+                raise
+            partition.rollback()
+            self._process_singly(partition, records)
+
+    def _process_singly(self, partition: Partition[V, D], records: Sequence[Record]) -> None:
+        """Process record by record, and send those that fail to the dead-letter topic."""
+        process = self._handler.process
+        for record in records:
+            # Timers first and by themselves: a timer's failure must not be blamed on whichever record woke it.
+            try:
+                process(partition, [Tick(record)])
+            except Exception as error:
+                raise HandlerError(
+                    f"a timer failed before {self._config.topic}/{partition.index} offset {_offset(record)}:"
+                    f" {error!r}; this is a defect of the handler"
+                ) from error
+            if record.value() is None:
+                continue
+            savepoint = partition.savepoint()
+            try:
+                process(partition, [record])
+            except Exception as error:
+                if not _is_poison(error):
+                    raise
+                partition.rollback_to(savepoint)
+                self._bury(partition, record, error)
+            else:
+                partition.release()
+
+    def _bury(self, partition: Partition[V, D], record: Record, error: Exception) -> None:
+        topic, offset = self._config.topic, _offset(record)
+        headers: Headers = [
+            *(record.headers() or ()),
+            ("dead-letter.reason", f"{type(error).__name__}: {error}"[:1_000].encode()),
+            ("dead-letter.service", f"{self._config.service}-{self._config.instance}".encode()),
+            ("dead-letter.topic", topic.encode()),
+            ("dead-letter.partition", str(partition.index).encode()),
+            ("dead-letter.offset", str(offset).encode()),
+            ("dead-letter.timestamp", str(record.timestamp()[1]).encode()),
+            ("dead-letter.stack", "".join(traceback.format_exception(error))[-4_000:].encode()),
+        ]
+        partition.emit(self._config.dead_letter, record.key(), record.value(), 0, headers)
+        metrics.DEAD_LETTERS.labels(topic).inc()
+        log.error(DEAD_LETTERED, topic=topic, partition=partition.index, offset=offset, reason=repr(error))
+
+    # Time --------------------------------------------------------------------------------------------------------------
+
+    def _send_ticks(self, now: int) -> None:
+        """Append a tick to each partition with a timer due by our clock, unless one is on its way already."""
+        self._ticker.poll(0)
+        for index, assigned in self._assigned.items():
+            if assigned.tick_sent:
+                if assigned.tick_offset < 0 or assigned.position <= assigned.tick_offset:
+                    continue
+                assigned.tick_sent = False
+            if assigned.partition.store.next_due() < now:
+                self._send_tick(index, assigned)
+
+    def _send_tick(self, index: int, assigned: _Assigned[V, D]) -> None:
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            # A tick that failed is sent again by the next step.
+            assigned.tick_sent = error is None
+            assigned.tick_offset = -1 if error is not None else cast("int", message.offset())
+
+        assigned.tick_sent, assigned.tick_offset = True, -1
+        self._ticker.produce(self._config.topic, None, None, index, on_delivery=delivered)
+        self._ticker.poll(0)
+        metrics.TICKS.labels(self._config.topic).inc()
+
+    def _observe_lag(self) -> None:
+        if time.monotonic() < self._lag_at:
+            return
+        self._lag_at = time.monotonic() + _LAG_INTERVAL_SECONDS
+        topic = self._config.topic
+        for index, assigned in self._assigned.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, index), cached=True)
+            metrics.LAG.labels(topic, str(index)).set(max(high - assigned.position, 0))
+
+    # Assignment --------------------------------------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for stable in committed_offsets(consumer, partitions):
+            self._assign(stable.partition, stable.offset if stable.offset >= 0 else None)
+        consumer.incremental_assign(
+            [
+                TopicPartition(p.topic, p.partition, self._assigned[p.partition].position or OFFSET_BEGINNING)
+                for p in partitions
+            ]
+        )
+
+    def _assign(self, index: int, committed: int | None) -> None:
+        started = time.monotonic()
+        partition: Partition[V, D] = Partition(index, self._handler.timer)
+        changelog, decode = self._config.changelog, self._handler.decode
+        if changelog is not None:
+            store = partition.store
+            for record in self._reader.read_partition(changelog, index):
+                key, value = cast("bytes", record.key()), record.value()
+                store.load(key, None if value is None else decode(key, value))
+            store.loaded()
+        position = self._handler.assigned(partition, committed, self._reader)
+        self._assigned[index] = _Assigned(partition, position or 0)
+        if partition.emitted or position != committed or any(True for _ in partition.store.changes()):
+            self._recovered.append(index)
+        seconds = time.monotonic() - started
+        metrics.RESTORE_SECONDS.labels(self._config.topic).observe(seconds)
+        log.info(
+            ASSIGNED,
+            topic=self._config.topic,
+            partition=index,
+            committed=committed,
+            position=position,
+            entries=len(partition.store),
+            seconds=round(seconds, 3),
+        )
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for revoked in partitions:
+            self._assigned.pop(revoked.partition, None)
+            log.info(REVOKED, topic=self._config.topic, partition=revoked.partition)
+        consumer.incremental_unassign(partitions)
+
+
+class Tick:
+    """A record's time without the record, for waking what is due before it."""
+
+    __slots__ = ("_record",)
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def topic(self) -> str | None:
+        return self._record.topic()
+
+    def partition(self) -> int | None:
+        return self._record.partition()
+
+    def offset(self) -> int | None:
+        return self._record.offset()
+
+    def key(self) -> bytes | None:
+        return None
+
+    def value(self) -> bytes | None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return self._record.timestamp()
+
+    def headers(self) -> Headers | None:
+        return None
+
+
+def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    """The group's committed offset for each partition (negative where there is none).
+
+    Waits for transactions that have offsets pending (KIP-447: a read_committed consumer asks for stable offsets), so
+    that what a process which has just lost the partition may still commit is known first.
+    """
+    try:
+        stable = consumer.committed(partitions, _OFFSETS_SECONDS)
+    except KafkaException as exception:
+        raise stream_error(kafka_error(exception), "fetching committed offsets") from exception
+    for partition in stable:
+        if partition.error is not None:
+            raise stream_error(partition.error, f"fetching the committed offset of {partition.topic}")
+    return stable
+
+
+def _is_poison(error: Exception) -> bool:
+    """Whether an error is the record's: all are, but those of the backbone itself and of this machine."""
+    return isinstance(error, PoisonError) or not isinstance(error, (StreamError, MemoryError))
+
+
+def _offset(record: Record) -> int:
+    return cast("int", record.offset())
