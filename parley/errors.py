@@ -13,13 +13,20 @@ ParleyError
 ├── FirehoseError         the firehose has a gap, or another history than the one followed
 │   └── CursorError           a saved cursor cannot be used
 ├── RefusedError          the router refused a message
-└── TransportError        the backbone cannot be reached
+├── VerificationError     what the backbone delivered does not verify
+├── TransportError        the backbone cannot be reached
+└── ProfileError          a profile file cannot be used
 
 Operator packages add one base each (``streams.errors.StreamError``, …) under ``ParleyError``.
 Each message says what happened and what the reader should do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parley.schemas import Head, Reason, Rejection
 
 
 class ParleyError(Exception):
@@ -70,5 +77,27 @@ class CursorError(FirehoseError):
     """A saved cursor cannot be used."""
 
 
+class RefusedError(ParleyError):
+    """The router refused a message; nothing of it counts. Where ``retriable``, mend it as ``detail`` says and send again."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(f"refused, {rejection.reason}: {rejection.detail}")
+        self.rejection = rejection
+        self.reason: Reason = rejection.reason
+        self.retriable: bool = rejection.retriable
+        """Whether the same intent may succeed if sent again, changed as the detail says."""
+        self.detail: str = rejection.detail
+        self.head: Head | None = rejection.head
+        """The transaction's last accepted message, where the router told it."""
+
+
+class VerificationError(ParleyError):
+    """What the backbone delivered does not verify; do not act on it, keep it as evidence and ask the operator."""
+
+
 class TransportError(ParleyError):
     """The backbone cannot be reached or refused the connection."""
+
+
+class ProfileError(ParleyError):
+    """A profile file cannot be used; the message names the file and the key to mend."""

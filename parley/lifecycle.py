@@ -45,6 +45,7 @@ __all__ = [
     "expired",
     "head_of",
     "judge",
+    "last_sequence",
     "message_count",
     "recorded",
     "step",
@@ -107,6 +108,13 @@ def head_of(state: TransactionState) -> Head:
     """The last accepted message."""
     start = len(state.messages) - _ACCEPTED.size
     return Head(start // _ACCEPTED.size, MessageId(state.messages[start : start + _FIRST_BYTES]))
+
+
+def last_sequence(state: TransactionState) -> int:
+    """The head's place on the firehose."""
+    return int.from_bytes(
+        state.messages[-_ACCEPTED.size + _FIRST_BYTES : -_ACCEPTED.size + _FIRST_BYTES + 8], "big"
+    )
 
 
 def duplicate_of(state: TransactionState, message: Message, message_id: MessageId) -> AcceptedMessage | None:
@@ -225,19 +233,26 @@ def recorded(
 ) -> TransactionState:
     """The state after an accepted message that stands on the firehose at ``sequence`` with ``digest``."""
     entry = _ACCEPTED.pack(message_id, sequence, digest, at)
+    finished, due, outcome = change
+    ended_at = None if outcome is None else at
     if state is None:
         assert message.terms is not None
-        return TransactionState(message.terms, at, *change[:2], entry, change.outcome)
-    return TransactionState(state.terms, state.opened_at, *change[:2], state.messages + entry, change.outcome)
+        return TransactionState(message.terms, at, finished, due, entry, outcome, ended_at)
+    return TransactionState(
+        state.terms, state.opened_at, finished, due, state.messages + entry, outcome, ended_at
+    )
 
 
-def expired(state: TransactionState) -> TransactionState:
-    """The state after the deadline passed (rule 5); those due stay named."""
-    return state._replace(outcome="TIMED_OUT")
+def expired(state: TransactionState, at: int) -> TransactionState:
+    """The state after the deadline was seen to have passed at ``at`` (ms) (rule 5); those due stay named."""
+    return state._replace(outcome="TIMED_OUT", ended_at=at)
 
 
-def wakes_at(state: TransactionState) -> int:
+def wakes_at(state: TransactionState, remembered: int) -> int:
     """When time alone next changes this transaction, in ms: the first moment after its deadline, or, once it has ended,
-    the first after which its opening cannot be replayed and it may be forgotten.
+    the first at which it may be forgotten: ``remembered`` ms after its end, and no sooner than its opening can no longer
+    be replayed.
     """
-    return (state.terms.deadline if state.outcome is None else state.terms.open_until) + 1
+    if state.ended_at is None:
+        return state.terms.deadline + 1
+    return max(state.terms.open_until, state.ended_at + remembered) + 1

@@ -137,6 +137,7 @@ class TransactionState(NamedTuple):
     due: tuple[str, ...]
     messages: bytes
     outcome: Outcome | None
+    ended_at: int | None
 
 
 class PipelineState(NamedTuple):
@@ -167,7 +168,9 @@ class Rejection(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    event: bytes
+    message_id: MessageId
+    event_digest: Hash
+    event: bytes | None
     block_by: int
     leaf_index: int
     tree_size: int

@@ -1,0 +1,353 @@
+"""What the router decides of each ingest record: accepted, duplicate or refused; pure, without Kafka, clock or keys.
+
+A record passes two gates. :func:`read_submission` needs only the directory: it decodes and names the signers. Between the
+gates the caller verifies all signatures of a batch side by side. :func:`decide` then judges one record against its
+transaction and gives everything that follows from it.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import NamedTuple
+
+from parley import lifecycle
+from parley.directory import Directory
+from parley.envelope import MESSAGE_TYPE, message_id, pre_authentication_encoding
+from parley.errors import OversizedError, UnknownSchemaError, WireError
+from parley.firehose import chain_hash
+from parley.keys import SignatureClaim
+from parley.lifecycle import Refusal
+from parley.schemas import (
+    ZERO_HASH,
+    Ending,
+    Envelope,
+    FirehoseEvent,
+    Hash,
+    Message,
+    MessageId,
+    PipelineState,
+    Reason,
+    Rejection,
+    TransactionId,
+    TransactionState,
+    decode,
+    encode,
+)
+
+__all__ = [
+    "NEW_PIPELINE",
+    "Accepted",
+    "Duplicate",
+    "Limits",
+    "Refused",
+    "Submission",
+    "decide",
+    "read_submission",
+    "replay",
+    "time_out",
+    "unproven",
+]
+
+NEW_PIPELINE = PipelineState(sequence=0, chain=ZERO_HASH, ingest_offset=-1, time=0, replay_from=0)
+MAXIMUM_SIGNATURES = 8
+
+
+class Limits(NamedTuple):
+    """What the operator allows; times in ms, sizes in bytes."""
+
+    record_bytes: int = 1_114_112
+    """Of one ingest record: 1 MiB of content and room for the rest."""
+    duration: int = 92 * 86_400_000
+    """From the opening's append to its deadline, and to its open_until."""
+    messages: int = 1_024
+    """Of one transaction."""
+    remembered: int = 600_000
+    """From a transaction's end to the moment it is forgotten: so long, a repeated message gets its receipt again."""
+    block_grace: int = 60_000
+    """From the deadline to the moment by which the transaction stands in a block."""
+
+
+class Submission(NamedTuple):
+    """An ingest record that could be read, and the signatures that remain to be verified."""
+
+    record: bytes
+    message: Message
+    message_id: MessageId
+    claims: tuple[SignatureClaim, ...]
+
+
+class Refused(NamedTuple):
+    """A record that does not count; ``sender`` only where a signature proves it."""
+
+    refusal: Refusal
+    message_id: MessageId
+    transaction_id: TransactionId | None
+    sender: str | None
+    address: str | None
+    """Where the sender is told."""
+
+    def rejection(self, pipeline: int, offset: int, at: int, directory_version: int) -> Rejection:
+        """The record of this refusal for the ingest record at ``offset``, appended at ``at`` (ms)."""
+        reason, detail, retriable, head = self.refusal
+        return Rejection(
+            pipeline,
+            offset,
+            at,
+            directory_version,
+            self.message_id,
+            self.transaction_id,
+            self.sender,
+            reason,
+            retriable,
+            detail,
+            head,
+        )
+
+
+class Accepted(NamedTuple):
+    """A message, or a timeout, that goes on the firehose."""
+
+    event: bytes
+    digest: Hash
+    pipeline: PipelineState
+    transaction: TransactionState
+    recipients: tuple[str, ...]
+    """Addresses that the event goes to."""
+    receipt_to: str | None
+    """The sender's address; ``None`` for a timeout."""
+
+
+class Duplicate(NamedTuple):
+    """A message accepted before: the same receipt is due again."""
+
+    original: lifecycle.AcceptedMessage
+    receipt_to: str
+
+
+def _refused(
+    reason: Reason, detail: str, of: MessageId, transaction_id: TransactionId | None = None
+) -> Refused:
+    return Refused(Refusal(reason, detail), of, transaction_id, None, None)
+
+
+def read_submission(record: bytes, directory: Directory, limits: Limits) -> Submission | Refused:
+    """Read one ingest record as far as the directory allows: everything but the signatures and the transaction."""
+    if not record:
+        return _refused("MALFORMED", "the record is empty; send an encoded Envelope", message_id(b""))
+    if len(record) > limits.record_bytes:
+        return _refused(
+            "TOO_LARGE",
+            f"{len(record):,} bytes exceed the limit of {limits.record_bytes:,}; send the payload by its hash instead",
+            message_id(record),
+        )
+    identity = None
+    try:
+        envelope = decode(record, Envelope)
+        identity = message_id(envelope.payload)
+        if envelope.payload_type != MESSAGE_TYPE:
+            return _refused("MALFORMED", f"the payload type must be {MESSAGE_TYPE}", identity)
+        message = decode(envelope.payload, Message)
+    except UnknownSchemaError as error:
+        return _refused("UNKNOWN_SCHEMA", str(error), identity or message_id(record))
+    except OversizedError as error:
+        return _refused("TOO_LARGE", str(error), identity or message_id(record))
+    except WireError as error:
+        return _refused("MALFORMED", str(error), identity or message_id(record))
+    fault = lifecycle.well_formed(message)
+    if fault is not None:
+        return Refused(fault, identity, message.transaction_id, None, None)
+    return _identify(record, envelope, message, identity, directory)
+
+
+def _identify(
+    record: bytes, envelope: Envelope, message: Message, identity: MessageId, directory: Directory
+) -> Submission | Refused:
+    """Find each signature's key in the directory and hold it against the claimed sender."""
+    sender, transaction_id = message.sender, message.transaction_id
+    if sender not in directory:
+        return _refused(
+            "UNKNOWN_SENDER", f"{sender} is not in the directory; join first", identity, transaction_id
+        )
+    signatures = envelope.signatures
+    if not 1 <= len(signatures) <= MAXIMUM_SIGNATURES:
+        return _refused(
+            "BAD_SIGNATURE", f"an envelope has 1 to {MAXIMUM_SIGNATURES} signatures", identity, transaction_id
+        )
+    covered = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    claims = []
+    for key, signature in signatures:
+        signer = directory.signer(key)
+        if signer is None:
+            return _refused(
+                "UNKNOWN_KEY",
+                f"no key {key.hex()} in the directory; sign with a key of yours",
+                identity,
+                transaction_id,
+            )
+        if signer.participant != sender:
+            return _refused(
+                "KEY_NOT_VALID",
+                f"key {key.hex()} is not {sender}'s; sign with a key of yours",
+                identity,
+                transaction_id,
+            )
+        claims.append(SignatureClaim(signer.public_key, covered, signature))
+    return Submission(record, message, identity, tuple(claims))
+
+
+def unproven(submission: Submission) -> Refused:
+    """The refusal of a submission one of whose signatures did not verify."""
+    return _refused(
+        "BAD_SIGNATURE",
+        "a signature does not verify over the bytes received; sign the payload that you send",
+        submission.message_id,
+        submission.message.transaction_id,
+    )
+
+
+def decide(
+    pipeline: int,
+    before: PipelineState,
+    state: TransactionState | None,
+    submission: Submission,
+    offset: int,
+    directory: Directory,
+    limits: Limits,
+) -> Accepted | Duplicate | Refused:
+    """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``."""
+    record, message, identity, _ = submission
+    at = before.time
+    if message.pipeline != pipeline:
+        wrong = Refusal(
+            "WRONG_PIPELINE",
+            f"this is pipeline {pipeline} and the message is signed for {message.pipeline}; send it there",
+            retriable=True,
+        )
+        return _tell(wrong, state, submission, directory)
+    if state is not None:
+        original = lifecycle.duplicate_of(state, message, identity)
+        if original is not None:
+            return Duplicate(original, _address_of(state, message.sender))
+    refusal = lifecycle.judge(state, message, at) or _beyond(state, message, at, directory, limits)
+    if refusal is not None:
+        return _tell(refusal, state, submission, directory)
+    change = lifecycle.step(state, message)
+    ended = None
+    if change.outcome is not None:
+        assert state is not None
+        ended = Ending(change.outcome, state.terms.kind, state.opened_at, (), lifecycle.events_of(state))
+    event, digest, after = _append(
+        pipeline, before, directory.version, offset, message.transaction_id, record, ended
+    )
+    new = lifecycle.recorded(state, message, change, identity, before.sequence, digest, at)
+    return Accepted(event, digest, after, new, message.recipients, _address_of(new, message.sender))
+
+
+def _append(
+    pipeline: int,
+    before: PipelineState,
+    version: int,
+    offset: int,
+    transaction_id: TransactionId,
+    envelope: bytes | None,
+    ended: Ending | None,
+) -> tuple[bytes, Hash, PipelineState]:
+    """The next event of the pipeline, its digest, and where the pipeline then stands."""
+    sequence, chain, _, at, replay_from = before
+    event = encode(
+        FirehoseEvent(pipeline, sequence, chain, offset, at, version, transaction_id, envelope, ended)
+    )
+    digest = Hash(sha256(event).digest())
+    return event, digest, PipelineState(sequence + 1, chain_hash(chain, digest), offset, at, replay_from)
+
+
+def _beyond(
+    state: TransactionState | None, message: Message, at: int, directory: Directory, limits: Limits
+) -> Refusal | None:
+    """What the lifecycle allows but the directory or the operator's limits do not."""
+    for address in message.recipients:
+        if directory.owner(address) is None:
+            return Refusal(
+                "UNKNOWN_ADDRESS", f"nobody receives at {address}; look the recipient up in the directory"
+            )
+    if state is not None:
+        if lifecycle.message_count(state) >= limits.messages:
+            return Refusal(
+                "TOO_LARGE",
+                f"the transaction has {limits.messages} messages already; go on in another that refers to it",
+            )
+        return None
+    terms = message.terms
+    assert terms is not None
+    for participant, address in terms.parties:
+        if directory.owner(address) != participant:
+            return Refusal(
+                "UNKNOWN_ADDRESS",
+                f"{address} is not an address of {participant}; look the party up in the directory",
+            )
+    if max(terms.deadline, terms.open_until) > at + limits.duration:
+        return Refusal(
+            "MALFORMED", f"deadline and open_until are at most {limits.duration} ms away; choose earlier ones"
+        )
+    return None
+
+
+def _address_of(state: TransactionState, participant: str) -> str:
+    return next(party.address for party in state.terms.parties if party.participant == participant)
+
+
+def _tell(
+    refusal: Refusal, state: TransactionState | None, submission: Submission, directory: Directory
+) -> Refused:
+    """A refusal told to its proven sender: where it receives for this transaction, or at its default address."""
+    message = submission.message
+    parties = () if state is None else state.terms.parties
+    address = next((party.address for party in parties if party.participant == message.sender), None)
+    if address is None:
+        entry = directory.entry(message.sender)
+        assert entry is not None
+        address = entry.addresses[0]
+    return Refused(refusal, submission.message_id, message.transaction_id, message.sender, address)
+
+
+def time_out(
+    pipeline: int,
+    before: PipelineState,
+    transaction_id: TransactionId,
+    state: TransactionState,
+    directory_version: int,
+) -> Accepted:
+    """End a transaction whose deadline has passed, at ``before.time`` (ms); every party is told."""
+    ended = Ending("TIMED_OUT", state.terms.kind, state.opened_at, state.due, lifecycle.events_of(state))
+    event, digest, after = _append(
+        pipeline, before, directory_version, before.ingest_offset, transaction_id, None, ended
+    )
+    parties = tuple(party.address for party in state.terms.parties)
+    return Accepted(event, digest, after, lifecycle.expired(state, before.time), parties, None)
+
+
+def replay(
+    before: PipelineState, state: TransactionState | None, event: FirehoseEvent, record: bytes
+) -> tuple[PipelineState, TransactionState | None]:
+    """Where pipeline and transaction stand after an event that is already on the firehose; nothing is judged again.
+
+    ``record`` is the encoded event. A transaction forgotten since stays forgotten (``None``).
+    """
+    digest = Hash(sha256(record).digest())
+    after = before._replace(
+        sequence=event.sequence + 1,
+        chain=chain_hash(event.chain, digest),
+        ingest_offset=event.ingest_offset,
+        time=max(before.time, event.at),
+    )
+    if event.envelope is None:
+        return after, None if state is None else lifecycle.expired(state, event.at)
+    if state is not None and lifecycle.last_sequence(state) >= event.sequence:
+        return after, state
+    envelope = decode(event.envelope, Envelope)
+    message = decode(envelope.payload, Message)
+    if state is None and message.terms is None:
+        return after, None
+    change = lifecycle.step(state, message)
+    identity = message_id(envelope.payload)
+    return after, lifecycle.recorded(state, message, change, identity, event.sequence, digest, event.at)

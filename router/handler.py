@@ -1,0 +1,246 @@
+"""The router as an application of the exactly-once processor: carries records to the core's decisions and emits what follows.
+
+Keeps no state of its own beyond the directory it reads; what belongs to a pipeline lives in the partition's store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+from parley import lifecycle
+from parley.directory import Directory
+from parley.keys import SigningKey, verify_batch
+from parley.receipts import PendingReceipt, issue_receipts
+from parley.schemas import (
+    FirehoseEvent,
+    PipelineState,
+    TransactionId,
+    TransactionState,
+    decode,
+    decode_any,
+    encode,
+)
+from router.core import (
+    NEW_PIPELINE,
+    Accepted,
+    Duplicate,
+    Limits,
+    Refused,
+    Submission,
+    decide,
+    read_submission,
+    replay,
+    time_out,
+    unproven,
+)
+from router.errors import RecoveryError
+from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
+from streams.handler import History, Partition, Record
+
+__all__ = ["Router"]
+
+State = PipelineState | TransactionState
+PIPELINE_KEY = b"pipeline"
+
+
+class Due(NamedTuple):
+    """A receipt that the commit's end will sign, and where it goes."""
+
+    address: str
+    pending: PendingReceipt
+
+
+RouterPartition = Partition[State, Due]
+
+
+class Router:
+    """Judges ingest records; one for all pipelines that a process owns."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        key: SigningKey,
+        limits: Limits,
+        refresh_directory: Callable[[], object],
+        executor: Executor | None = None,
+        threads: int = 1,
+    ) -> None:
+        self._directory = directory
+        self._key = key
+        self._limits = limits
+        self._refresh_directory = refresh_directory
+        self._executor = executor
+        self._threads = threads
+
+    def encode(self, key: bytes, value: State) -> bytes:
+        return encode(value)
+
+    def decode(self, key: bytes, data: bytes) -> State:
+        value = decode_any(data)
+        if not isinstance(value, PipelineState | TransactionState):
+            raise RecoveryError(
+                f"router-state holds a {type(value).__name__}; it was written by something else: restore the topic"
+            )
+        return value
+
+    def timer(self, value: State) -> int | None:
+        return (
+            lifecycle.wakes_at(value, self._limits.remembered)
+            if isinstance(value, TransactionState)
+            else None
+        )
+
+    def assigned(self, partition: RouterPartition, committed: int | None, history: History) -> int | None:
+        """Bring the state up to the firehose's end, which is the truth, and go on after the last record it came from."""
+        position = _position(partition)
+        tail = history.last_record(FIREHOSE, partition.index)
+        value = None if tail is None else tail.value()
+        last = None if value is None else decode(value, FirehoseEvent)
+        if (-1 if last is None else last.sequence) < position.sequence - 1:
+            _forget(partition)  # the state is of a firehose that is no more; only the firehose counts
+            position = NEW_PIPELINE
+        self._replay(partition, position, history)
+        position = _position(partition)
+        if committed is None or last is None:
+            return position.ingest_offset + 1 if last is not None else committed
+        return max(committed, position.ingest_offset + 1)
+
+    def _replay(self, partition: RouterPartition, position: PipelineState, history: History) -> None:
+        store = partition.store
+        for record in history.read_partition(FIREHOSE, partition.index, position.replay_from):
+            data = record.value()
+            assert data is not None
+            event = decode(data, FirehoseEvent)
+            if event.sequence < position.sequence:
+                continue
+            if event.sequence > position.sequence or event.chain != position.chain:
+                raise RecoveryError(
+                    f"pipeline {partition.index}: the firehose breaks at {event.sequence}; restore it before going on"
+                )
+            state = store.get(event.transaction_id)
+            assert not isinstance(state, PipelineState)
+            position, after = replay(position, state, event, data)
+            if after is not None and after is not state:
+                store.put(event.transaction_id, after)
+        store.put(PIPELINE_KEY, position)
+
+    def process(self, partition: RouterPartition, records: Sequence[Record]) -> None:
+        """Judge records in order, ending what time has ended before each."""
+        self._refresh_directory()
+        submissions = [self._read(record.value()) for record in records]
+        proven = self._verify(
+            [submission for submission in submissions if isinstance(submission, Submission)]
+        )
+        store = partition.store
+        position = _position(partition)
+        for record, submission in zip(records, submissions, strict=True):
+            offset, at = record.offset(), max(record.timestamp()[1], position.time)
+            assert offset is not None
+            if due := store.pop_due(at + 1):
+                position = position._replace(time=at)
+                for key in due:
+                    position = self._wake(partition, position, key)
+            position = PipelineState(position.sequence, position.chain, offset, at, position.replay_from)
+            if isinstance(submission, Submission):
+                position = self._judge(partition, position, submission, offset, next(proven))
+            elif submission is not None:
+                self._refuse(partition, position, submission, offset)
+        store.put(PIPELINE_KEY, position)
+
+    def before_commit(self, partitions: Sequence[RouterPartition]) -> None:
+        """Sign the commit's receipts with one signature and send each to its sender."""
+        due = [
+            (partition, address, pending)
+            for partition in partitions
+            for address, pending in partition.deferred
+        ]
+        if not due:
+            return
+        receipts = issue_receipts([pending for _, _, pending in due], self._key)
+        for (partition, address, _), receipt in zip(due, receipts, strict=True):
+            partition.emit(DELIVERIES, address.encode(), encode(receipt))
+
+    def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
+        """Count what was committed."""
+
+    def _read(self, record: bytes | None) -> Submission | Refused | None:
+        """The record as far as the directory allows; ``None`` for a tick, which carries only the time."""
+        return None if record is None else read_submission(record, self._directory, self._limits)
+
+    def _verify(self, submissions: Sequence[Submission]) -> Iterator[bool]:
+        """Whether all signatures of each submission verify, in order."""
+        claims = [claim for submission in submissions for claim in submission.claims]
+        verdicts = iter(verify_batch(claims, self._executor, self._threads))
+        return (all([next(verdicts) for _ in submission.claims]) for submission in submissions)
+
+    def _judge(
+        self,
+        partition: RouterPartition,
+        position: PipelineState,
+        submission: Submission,
+        offset: int,
+        proven: bool,
+    ) -> PipelineState:
+        if not proven:
+            self._refuse(partition, position, unproven(submission), offset)
+            return position
+        transaction_id = submission.message.transaction_id
+        state = partition.store.get(transaction_id)
+        assert not isinstance(state, PipelineState)
+        decision = decide(partition.index, position, state, submission, offset, self._directory, self._limits)
+        if isinstance(decision, Refused):
+            self._refuse(partition, position, decision, offset)
+            return position
+        if isinstance(decision, Duplicate):
+            assert state is not None
+            original = decision.original
+            pending = PendingReceipt(
+                original.message_id, original.digest, None, state.terms.deadline + self._limits.block_grace
+            )
+            partition.deferred.append(Due(decision.receipt_to, pending))
+            return position
+        self._accept(partition, transaction_id, decision)
+        assert decision.receipt_to is not None
+        block_by = decision.transaction.terms.deadline + self._limits.block_grace
+        pending = PendingReceipt(submission.message_id, decision.digest, decision.event, block_by)
+        partition.deferred.append(Due(decision.receipt_to, pending))
+        return decision.pipeline
+
+    def _accept(self, partition: RouterPartition, transaction_id: TransactionId, accepted: Accepted) -> None:
+        partition.store.put(transaction_id, accepted.transaction)
+        partition.emit(FIREHOSE, transaction_id, accepted.event)
+        for address in dict.fromkeys(accepted.recipients):
+            partition.emit(DELIVERIES, address.encode(), accepted.event)
+
+    def _refuse(
+        self, partition: RouterPartition, position: PipelineState, refused: Refused, offset: int
+    ) -> None:
+        rejection = encode(refused.rejection(partition.index, offset, position.time, self._directory.version))
+        partition.emit(REJECTED, refused.message_id, rejection, partition=0)
+        if refused.address is not None:
+            partition.emit(DELIVERIES, refused.address.encode(), rejection)
+
+    def _wake(self, partition: RouterPartition, position: PipelineState, key: bytes) -> PipelineState:
+        """Time out a transaction whose deadline has passed, or forget one whose opening cannot be replayed any more."""
+        state = partition.store.get(key)
+        assert isinstance(state, TransactionState)
+        if state.outcome is not None:
+            partition.store.delete(key)
+            return position
+        transaction_id = TransactionId(key)
+        ended = time_out(partition.index, position, transaction_id, state, self._directory.version)
+        self._accept(partition, transaction_id, ended)
+        return ended.pipeline
+
+
+def _position(partition: RouterPartition) -> PipelineState:
+    position = partition.store.get(PIPELINE_KEY)
+    assert position is None or isinstance(position, PipelineState)
+    return position or NEW_PIPELINE
+
+
+def _forget(partition: RouterPartition) -> None:
+    for key, _ in list(partition.store.items()):
+        partition.store.delete(key)
