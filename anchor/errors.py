@@ -14,7 +14,7 @@ ParleyError
     ├── CheckpointError       the log's checkpoint cannot be read or is not signed by the log
     ├── SigningKeyError       the account's key file cannot be used
     ├── DeploymentError       the contract cannot be compiled or deployed
-    └── HistoryError          the events on ``anchors`` are not this service's
+    └── SettingsError         the settings are incomplete or wrong
 
 What an auditor meets is ``parley.errors.ProofError``.
 """
@@ -76,5 +76,5 @@ class DeploymentError(AnchorError):
     """The contract could not be compiled or deployed."""
 
 
-class HistoryError(AnchorError):
-    """The events on ``anchors`` do not belong to this account or cannot be read; see the message."""
+class SettingsError(AnchorError):
+    """Settings are missing, wrong or unknown; the message names each."""
