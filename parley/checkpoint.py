@@ -1,7 +1,7 @@
-"""Checkpoints of a log as signed notes (C2SP tlog-checkpoint): the origin, size and root that one signature commits to.
+"""Checkpoints of a log as signed notes (C2SP tlog-checkpoint); what the log holds is not looked at.
 
-Whether two checkpoints are consistent is `parley.merkle`'s affair. Every log here signs under its origin as key name,
-which the specification recommends, so a verifier key says which log it is for.
+Whether two checkpoints are consistent is ``parley.merkle``'s affair. Every log here signs under its origin as
+key name, which the specification recommends, so a verifier key says which log it is for.
 """
 
 from __future__ import annotations
@@ -9,14 +9,10 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from parley.errors import ProofError, SigningError
 from parley.merkle import EMPTY_ROOT, HASH_LENGTH, MAX_SIZE
-from parley.note import base64_bytes, open_note, sign_note
-
-if TYPE_CHECKING:
-    from parley.note import NoteSigner, VerifierKey
+from parley.note import NoteSigner, VerifierKey, base64_bytes, open_note, sign_note
 
 __all__ = ["Checkpoint", "open_checkpoint", "parse_checkpoint", "sign_checkpoint"]
 
@@ -27,8 +23,9 @@ _SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 class Checkpoint:
     """The tree head of a log: who keeps it (origin), how many leaves it has, and its root (32 bytes).
 
-    `extensions` are further lines, opaque and not recommended. Raises ProofError if a line would be empty or hold a
-    control character, the size is out of range, or the root is not 32 bytes or not the empty tree's at size 0.
+    ``extensions`` are further lines, opaque and not recommended. Raises ProofError if a line would be empty
+    or hold a control character, the size is out of range, or the root is not 32 bytes or not the empty tree's
+    at size 0.
     """
 
     origin: str
@@ -57,7 +54,12 @@ class Checkpoint:
 
 
 def parse_checkpoint(text: str) -> Checkpoint:
-    """Read a note's text. Raises ProofError, naming the line, unless ``parse_checkpoint(text).text == text``."""
+    """Read a note's text; ``parse_checkpoint(text).text == text``.
+
+    Raises:
+        ProofError: it is no checkpoint; the message names the line.
+
+    """
     lines = text.split("\n")
     if len(lines) < 4 or lines[-1]:
         raise ProofError("checkpoint: needs three lines (origin, size, root), each ended by a newline")
@@ -71,7 +73,12 @@ def parse_checkpoint(text: str) -> Checkpoint:
 
 
 def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> bytes:
-    """The checkpoint as a signed note. Raises SigningError unless the signer's name is the checkpoint's origin."""
+    """The checkpoint as a signed note.
+
+    Raises:
+        SigningError: the signer's name is not the checkpoint's origin.
+
+    """
     if signer.name != checkpoint.origin:
         raise SigningError(
             f"checkpoint of {checkpoint.origin}: the signer's name must be the same, not {signer.name}"
@@ -82,9 +89,12 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: NoteSigner) -> bytes:
 def open_checkpoint(note: bytes, verifier_key: VerifierKey, *, alone: bool = False) -> Checkpoint:
     """Verify a checkpoint and read it.
 
-    Other signatures (witnesses, an older key) are ignored as the specification asks; with ``alone=True`` they are
-    refused, for files that must hold nothing unverified. Raises ProofError if the note does not verify under the key,
-    is no checkpoint, or is of another origin than the key's name.
+    Other signatures (witnesses, an older key) are ignored as the specification asks; with ``alone=True`` they
+    are refused, for files that must hold nothing unverified.
+
+    Raises:
+        ProofError: the note does not verify, is no checkpoint, or its origin is not the key's name.
+
     """
     opened = open_note(note, (verifier_key,))
     if alone and (opened.unknown or len(opened.verified) != 1):

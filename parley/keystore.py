@@ -1,4 +1,4 @@
-"""One participant's private keys in a file under a password; what the keys are used for is their user's affair.
+"""One participant's private keys in a file under a password; what they are for is their user's affair.
 
 The file, version 1 (integers big-endian)::
 
@@ -6,9 +6,10 @@ The file, version 1 (integers big-endian)::
     XChaCha20-Poly1305 of the keys (JSON), with all the bytes above as associated data
     SHA-256 of everything above
 
-Argon2id (RFC 9106) turns the password into the key; its cost stands in the file and is bounded when read. The digest at the end
-is no protection: it tells a damaged file from a wrong password before any work is done. Files are mode 0600, never
-reached through a symbolic link, and replaced as a whole: a crash leaves the old file or the new one.
+Argon2id (RFC 9106) turns the password into the key; its cost stands in the file and is bounded when read. The
+digest at the end is no protection: it tells a damaged file from a wrong password before any work is done.
+Files are mode 0600, never reached through a symbolic link, and replaced as a whole: a crash leaves the old
+file or the new one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _Key = TypeVar("_Key", SigningKey, EncryptionKey)
 
 
 class Cost(NamedTuple):
-    """What one guess of the password costs: Argon2id passes (1 to 10), and memory in bytes (8 KiB to 1 GiB)."""
+    """What one guess of the password costs: Argon2id passes (1–10), and memory in bytes (8 KiB–1 GiB)."""
 
     operations: int
     memory: int
@@ -65,7 +66,7 @@ _GREATEST_COST = Cost(10, 1 << 30)
 
 
 class NamedKey(NamedTuple):
-    """A key under the name its owner gave it. The active one of its kind is used; the others only read history."""
+    """A key under its owner's name for it. The active one of its kind is used; others only read history."""
 
     name: str
     key: SigningKey | EncryptionKey
@@ -75,8 +76,8 @@ class NamedKey(NamedTuple):
 class Keystore:
     """The keys of one participant, in the order they were added, with the file that holds them.
 
-    Changes are in memory until ``save``. Every method raises only KeystoreError, which says what to do and never holds
-    the password or a private key.
+    Changes are in memory until ``save``. Every method raises only KeystoreError, which says what to do and
+    never holds the password or a private key.
     """
 
     __slots__ = ("_digest", "_keys", "_lock", "participant", "path")
@@ -165,11 +166,11 @@ class Keystore:
         return self._active(EncryptionKey, "encryption")
 
     def signing_keys(self) -> tuple[SigningKey, ...]:
-        """All signing keys, newest (the active one) first."""
+        """All signing keys, newest (active) first."""
         return self._of_kind(SigningKey)
 
     def encryption_keys(self) -> tuple[EncryptionKey, ...]:
-        """All encryption keys, newest (the active one) first: what was sealed to an old one stays readable."""
+        """All encryption keys, newest (active) first: what was sealed to an old one stays readable."""
         return self._of_kind(EncryptionKey)
 
     def add(self, name: str, key: SigningKey | EncryptionKey) -> None:
@@ -203,7 +204,7 @@ class Keystore:
         """Replace the file by what is in memory, whole and on disk when this returns.
 
         Raises:
-            KeystoreError: the file was changed or removed since it was opened, is unsafe, or cannot be written.
+            KeystoreError: the file changed since it was opened, is unsafe, or cannot be written.
 
         """
         if read_private(self.path)[-_DIGEST_LENGTH:] != self._digest:
@@ -289,7 +290,7 @@ def _encode_content(participant: str, keys: Sequence[NamedKey]) -> bytes:
 
 
 def _parse_content(content: bytes, path: Path) -> tuple[str, tuple[NamedKey, ...]]:
-    """What ``_encode_content`` wrote. It is authentic, so anything else is a fault of the software that wrote it."""
+    """What ``_encode_content`` wrote; it is authentic, so anything else comes from other software."""
     kinds: dict[str, type[SigningKey | EncryptionKey]] = {"ed25519": SigningKey, "x25519": EncryptionKey}
     try:
         fields = json.loads(content)

@@ -1,21 +1,20 @@
-"""RFC 6962 Merkle trees: roots, inclusion and consistency proofs; knows nothing of what the leaves mean or where they lie.
+"""RFC 6962 Merkle trees: roots, inclusion and consistency proofs; what leaves mean is not known here.
 
-Every hash here is 32 bytes of SHA-256, and every tree is given as its leaf hashes in order. Proofs run from the
-leaf towards the root. What a proof consists of is stated once, as the subtrees it names
-(`inclusion_subtrees`, `consistency_subtrees`), so that a tree in memory and a tree in tiles (`parley.tiles`) give
-the same proof; verifying is written independently of that, after the algorithms of RFC 9162 §2.1.3.2 and §2.1.4.2.
+Every hash here is 32 bytes of SHA-256, and every tree is given as its leaf hashes in order. Proofs run from
+the leaf towards the root. What a proof consists of is stated once, as the subtrees it names
+(``inclusion_subtrees``, ``consistency_subtrees``), so that a tree in memory and a tree in tiles
+(``parley.tiles``) give the same proof; verifying is written independently of that, after the algorithms of
+RFC 9162 §2.1.3.2 and §2.1.4.2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from parley.errors import ProofError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "EMPTY_ROOT",
@@ -44,6 +43,9 @@ EMPTY_ROOT = sha256(b"").digest()
 _LEAF = b"\x00"
 _NODE = b"\x01"
 _SIZE_LENGTH = 8
+_KEEP_EVIDENCE = (
+    "keep both checkpoints: if the proof is the log's own, its history was rewritten and they prove it"
+)
 
 
 class Subtree(NamedTuple):
@@ -54,7 +56,7 @@ class Subtree(NamedTuple):
 
 
 def leaf_hash(entry: bytes) -> bytes:
-    """The hash of a leaf holding `entry` (RFC 6962 §2.1)."""
+    """The hash of a leaf holding ``entry`` (RFC 6962 §2.1)."""
     return sha256(_LEAF + entry).digest()
 
 
@@ -64,7 +66,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def root(leaf_hashes: Sequence[bytes]) -> bytes:
-    """The root over `leaf_hashes`: MTH of RFC 6962 §2.1."""
+    """The root over ``leaf_hashes``: MTH of RFC 6962 §2.1."""
     if not leaf_hashes:
         return EMPTY_ROOT
     level = leaf_hashes
@@ -76,8 +78,8 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
 def paths(leaf_hashes: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], bytes]:
     """The inclusion path of every leaf, in order, and the root.
 
-    Meant for batches of up to some thousand leaves: each level is hashed once, and neighbouring paths share their
-    hashes (measured: 1.5 to 3 µs a leaf).
+    Meant for batches of up to some thousand leaves: each level is hashed once, and neighbouring paths share
+    their hashes (measured: 1.5 to 3 µs a leaf).
     """
     if not leaf_hashes:
         return [], EMPTY_ROOT
@@ -97,9 +99,13 @@ def paths(leaf_hashes: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], bytes]
 
 
 def inclusion_subtrees(index: int, size: int) -> list[Subtree]:
-    """The subtrees whose hashes make up PATH(index, D[size]) of RFC 6962 §2.1.1, in the order of the proof.
+    """The subtrees whose hashes make up PATH(index, D[size]) of RFC 6962 §2.1.1, in proof order.
 
-    Each is either perfect or ends at `size`. Raises ProofError unless ``0 <= index < size``.
+    Each is either perfect or ends at ``size``.
+
+    Raises:
+        ProofError: there is no such leaf.
+
     """
     _require_leaf(index, size)
     found = []
@@ -117,10 +123,14 @@ def inclusion_subtrees(index: int, size: int) -> list[Subtree]:
 
 
 def consistency_subtrees(old_size: int, new_size: int) -> list[Subtree]:
-    """The subtrees whose hashes make up PROOF(old_size, D[new_size]) of RFC 6962 §2.1.2, in the order of the proof.
+    """The subtrees whose hashes make up PROOF(old_size, D[new_size]) of RFC 6962 §2.1.2, in proof order.
 
-    Each is either perfect or ends at `new_size`. The list is empty where nothing needs proving: equal sizes, or an
-    empty old tree. Raises ProofError unless ``0 <= old_size <= new_size``.
+    Each is either perfect or ends at ``new_size``. The list is empty where nothing needs proving: equal
+    sizes, or an empty old tree.
+
+    Raises:
+        ProofError: the old tree is larger than the new one.
+
     """
     _require_growth(old_size, new_size)
     if old_size == 0:
@@ -142,14 +152,21 @@ def consistency_subtrees(old_size: int, new_size: int) -> list[Subtree]:
 
 
 def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> tuple[bytes, ...]:
-    """The proof that leaf `index` is in the tree over `leaf_hashes`; O(n). Raises ProofError if there is no such leaf."""
+    """The proof that leaf ``index`` is in the tree over ``leaf_hashes``; O(n).
+
+    Raises:
+        ProofError: there is no such leaf.
+
+    """
     return tuple(root(leaf_hashes[start:end]) for start, end in inclusion_subtrees(index, len(leaf_hashes)))
 
 
 def consistency_path(leaf_hashes: Sequence[bytes], old_size: int) -> tuple[bytes, ...]:
-    """The proof that the tree over `leaf_hashes` extends its first `old_size` leaves; O(n).
+    """The proof that the tree over ``leaf_hashes`` extends its first ``old_size`` leaves; O(n).
 
-    Raises ProofError if the tree is smaller than that.
+    Raises:
+        ProofError: the tree is smaller than that.
+
     """
     return tuple(
         root(leaf_hashes[start:end]) for start, end in consistency_subtrees(old_size, len(leaf_hashes))
@@ -157,21 +174,25 @@ def consistency_path(leaf_hashes: Sequence[bytes], old_size: int) -> tuple[bytes
 
 
 def root_from_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """The root that a tree of `size` leaves must have for leaf hash `leaf` to stand at `index` (RFC 9162 §2.1.3.2).
+    """The root of the tree of ``size`` leaves with ``leaf`` (a hash) at ``index`` and this path there.
 
-    Raises ProofError if no tree of that size has a path of this shape there.
+    This is the loop of RFC 9162 §2.1.3.2.
+
+    Raises:
+        ProofError: no tree of that size has a path of this shape there.
+
     """
     _require_leaf(index, size)
     _require_hash(leaf, "leaf hash")
     expected = _path_length(index, size)
     if len(path) != expected:
         raise ProofError(
-            f"inclusion path: leaf {index} of {size} has a path of {expected} hashes, this one has {len(path)};"
-            " ask for the proof of this very leaf and tree size"
+            f"inclusion path: leaf {index} of {size} has a path of {expected} hashes, this one has"
+            f" {len(path)}; ask for the proof of this very leaf and tree size"
         )
+    _require_hashes(path, "inclusion path")
     node, last, result = index, size - 1, leaf
-    for step, sibling in enumerate(path):
-        _require_hash(sibling, f"inclusion path: hash {step}")
+    for sibling in path:
         if node & 1 or node == last:
             result = node_hash(sibling, result)
             while not node & 1:  # promoted without a sibling: the right edge of a tree that is not full
@@ -185,9 +206,11 @@ def root_from_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], tree_root: bytes) -> None:
-    """Return if `path` proves leaf hash `leaf` at `index` of the tree with `size` leaves and root `tree_root`.
+    """Return if ``path`` proves that the tree of this size and root has ``leaf`` (a hash) at ``index``.
 
-    Raises ProofError, naming the step, if it does not.
+    Raises:
+        ProofError: it does not; the message names the step.
+
     """
     _require_hash(tree_root, "root")
     if root_from_inclusion(leaf, index, size, path) != tree_root:
@@ -200,32 +223,33 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
 def verify_consistency(
     old_size: int, old_root: bytes, new_size: int, new_root: bytes, path: Sequence[bytes]
 ) -> None:
-    """Return if `path` proves that the new tree extends the old one (RFC 9162 §2.1.4.2).
+    """Return if ``path`` proves that the new tree extends the old one (RFC 9162 §2.1.4.2).
 
     Trees of equal size need an empty path and equal roots. Every tree extends the empty one, whose root is
-    `EMPTY_ROOT`; that path is empty too. Raises ProofError, naming the step, if the trees are not proved consistent.
+    ``EMPTY_ROOT``; that path is empty too.
+
+    Raises:
+        ProofError: the trees are not proved consistent; the message names the step.
+
     """
     _require_growth(old_size, new_size)
     _require_hash(old_root, "old root")
     _require_hash(new_root, "new root")
-    for step, sibling in enumerate(path):
-        _require_hash(sibling, f"consistency path: hash {step}")
+    _require_hashes(path, "consistency path")
     expected = len(consistency_subtrees(old_size, new_size))
     if len(path) != expected:
         raise ProofError(
-            f"consistency path: sizes {old_size} and {new_size} need {expected} hashes, these are {len(path)};"
-            " ask for the proof between these very sizes"
+            f"consistency path: sizes {old_size} and {new_size} need {expected} hashes,"
+            f" these are {len(path)}; ask for the proof between these very sizes"
         )
     from_path = _roots_from_consistency(old_size, old_root, new_size, new_root, path)
     if from_path.old != old_root:
         raise ProofError(
-            f"consistency old root: the proof does not lead to the old tree's root (size {old_size});"
-            " keep both checkpoints: if the proof is the log's own, they are evidence that it rewrote its history"
+            f"consistency old root: the proof does not lead to the root of size {old_size}; {_KEEP_EVIDENCE}"
         )
     if from_path.new != new_root:
         raise ProofError(
-            f"consistency new root: the proof does not lead to the new tree's root (size {new_size});"
-            " keep both checkpoints: if the proof is the log's own, they are evidence that it rewrote its history"
+            f"consistency new root: the proof does not lead to the root of size {new_size}; {_KEEP_EVIDENCE}"
         )
 
 
@@ -233,8 +257,8 @@ def verify_consistency(
 class CompactRange:
     """A growing tree reduced to what its future depends on: its size and the roots of its perfect subtrees.
 
-    `peaks` holds one 32-byte hash for each 1 in the size's binary form, the largest (leftmost) subtree first. Values
-    are immutable: growing gives a new one, so an aborted commit needs no undoing.
+    ``peaks`` holds one 32-byte hash for each 1 in the size's binary form, the largest (leftmost) subtree
+    first. Values are immutable: growing gives a new one, so an aborted commit needs no undoing.
     """
 
     size: int = 0
@@ -271,11 +295,16 @@ class CompactRange:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """What `encode` wrote. Raises ProofError if the length does not fit the size."""
+        """What ``encode`` wrote.
+
+        Raises:
+            ProofError: the length does not fit the size.
+
+        """
         size, hashes = int.from_bytes(data[:_SIZE_LENGTH], "big"), data[_SIZE_LENGTH:]
         if len(data) < _SIZE_LENGTH or size > MAX_SIZE or len(hashes) != size.bit_count() * HASH_LENGTH:
             raise ProofError(
-                f"tree frontier: {len(data)} bytes are not the frontier of a tree; rebuild it from the log's tiles"
+                f"tree frontier: {len(data)} bytes are not one of a tree; rebuild it from the log's tiles"
             )
         return cls(size, tuple(hashes[at : at + HASH_LENGTH] for at in range(0, len(hashes), HASH_LENGTH)))
 
@@ -286,7 +315,9 @@ class _Roots(NamedTuple):
 
 
 def _level_above(level: Sequence[bytes]) -> list[bytes]:
-    """The parents of `level`; a last node without a sibling moves up as it is, which gives RFC 6962's split."""
+    """The parents of ``level``; a last node without a sibling moves up as it is, which gives RFC 6962's
+    split.
+    """
     above = [
         sha256(_NODE + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)
     ]
@@ -328,12 +359,12 @@ def _roots_from_consistency(
 
 
 def _split(size: int) -> int:
-    """The largest power of two smaller than `size`, which is at least 2."""
+    """The largest power of two smaller than ``size``, which is at least 2."""
     return 1 << ((size - 1).bit_length() - 1)
 
 
 def _path_length(index: int, size: int) -> int:
-    """How many hashes the inclusion path of leaf `index` in a tree of `size` leaves has."""
+    """How many hashes the inclusion path of leaf ``index`` in a tree of ``size`` leaves has."""
     inside = (index ^ (size - 1)).bit_length()  # levels below the point where the path meets the right edge
     return inside + (index >> inside).bit_count()
 
@@ -348,6 +379,12 @@ def _require_leaf(index: int, size: int) -> None:
 def _require_growth(old_size: int, new_size: int) -> None:
     if not 0 <= old_size <= new_size <= MAX_SIZE:
         raise ProofError(f"consistency sizes: a tree of {new_size} leaves cannot extend one of {old_size}")
+
+
+def _require_hashes(path: Sequence[bytes], what: str) -> None:
+    for step, value in enumerate(path):
+        if len(value) != HASH_LENGTH:
+            _require_hash(value, f"{what}: hash {step}")
 
 
 def _require_hash(value: bytes, what: str) -> None:

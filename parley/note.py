@@ -1,28 +1,25 @@
-"""Signed notes and verifier keys (C2SP signed-note, Ed25519 only); what a note's text means is its reader's affair.
+"""Signed notes and verifier keys (C2SP signed-note, Ed25519 only); what a text means is its reader's affair.
 
 A note is UTF-8 text that ends in a newline, a blank line, and one line a signature::
 
     — <key name> base64(4-byte key id || signature)
 
-Notes and verifier keys are read strictly: what is accepted serialises back to the very bytes that were read. Whatever
-is wrong with a note is a ProofError; a key or text that cannot be used for signing is a SigningError.
+Notes and verifier keys are read strictly: what is accepted serialises back to the very bytes that were read.
+Whatever is wrong with a note is a ProofError; a key or text that cannot be used for signing is a
+SigningError.
 """
 
 from __future__ import annotations
 
 import binascii
 from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from parley.errors import ProofError, SigningError
-from parley.keys import verify
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from parley.keys import SigningKey
+from parley.keys import SigningKey, verify
 
 __all__ = [
     "MAX_NOTE_LENGTH",
@@ -53,7 +50,7 @@ _SIGNATURE_MARK = "— "
 class VerifierKey(NamedTuple):
     """Whose Ed25519 signature to look for: the name on the signature line, and the public key (32 bytes).
 
-    ``str()`` gives the verifier key string of C2SP signed-note: ``name+hex(key id)+base64(0x01 || public key)``.
+    ``str()`` gives C2SP signed-note's verifier key string: ``name+hex(key id)+base64(0x01 || public key)``.
     """
 
     name: str
@@ -115,7 +112,7 @@ class Note(NamedTuple):
 
 
 class OpenedNote(NamedTuple):
-    """A note with at least one verified signature. Signatures of unknown keys say nothing; they are only shown."""
+    """A note with at least one verified signature. Those of unknown keys say nothing; they are only shown."""
 
     text: str
     verified: tuple[NoteSignature, ...]
@@ -123,7 +120,12 @@ class OpenedNote(NamedTuple):
 
 
 def parse_verifier_key(vkey: str) -> VerifierKey:
-    """Read a verifier key string. Raises SigningError unless it is whole, Ed25519, and its id fits its name and key."""
+    """Read a verifier key string.
+
+    Raises:
+        SigningError: it is cut, not Ed25519, or its id does not fit name and key.
+
+    """
     name, _, rest = vkey.partition("+")
     _, _, encoded = rest.partition("+")
     material = base64_bytes(encoded)
@@ -142,9 +144,11 @@ def parse_verifier_key(vkey: str) -> VerifierKey:
 
 
 def sign_note(text: str, *signers: NoteSigner) -> bytes:
-    """The note with `text` and a signature of each signer, in order.
+    """The note with ``text`` and a signature of each signer, in order.
 
-    Raises SigningError if there is no signer, or the text does not end in a newline or has other control characters.
+    Raises:
+        SigningError: no signer, or the text does not end in a newline or has other control characters.
+
     """
     if not signers:
         raise SigningError("note: signing takes at least one key")
@@ -160,9 +164,11 @@ def sign_note(text: str, *signers: NoteSigner) -> bytes:
 
 
 def parse_note(data: bytes) -> Note:
-    """Take a note apart without judging its signatures.
+    """Take a note apart without judging its signatures; ``parse_note(data).encode() == data``.
 
-    Raises ProofError, naming what is malformed, unless ``parse_note(data).encode() == data``.
+    Raises:
+        ProofError: the note is malformed; the message names what is.
+
     """
     if len(data) > MAX_NOTE_LENGTH:
         raise _malformed(f"{len(data)} bytes are more than {MAX_NOTE_LENGTH}")
@@ -187,9 +193,13 @@ def parse_note(data: bytes) -> Note:
 def open_note(data: bytes, verifier_keys: Iterable[VerifierKey]) -> OpenedNote:
     """Read a note and verify every signature that one of the keys should have made.
 
-    Signatures of other keys are ignored, also those that share a name or an id (but not both) with a known key. Raises
-    ProofError if the note is malformed, if a known key's signature is wrong, or if no known key signed. Raises
-    SigningError if two of the keys given share both name and id.
+    Signatures of other keys are ignored, also those that share a name or an id (but not both) with a known
+    key.
+
+    Raises:
+        ProofError: the note is malformed, a known key's signature is wrong, or no known key signed.
+        SigningError: two of the keys given share both name and id.
+
     """
     known: dict[tuple[str, bytes], bytes] = {}
     for key in verifier_keys:

@@ -23,7 +23,7 @@ def read_private(path: Path) -> bytes:
     """The file's bytes, 1 MiB at most.
 
     Raises:
-        KeystoreError: it is missing, unreadable, too large, a symbolic link or no regular file, or its mode lets others in.
+        KeystoreError: it is missing, unreadable, too large, a link, no regular file, or lets others in.
 
     """
     try:

@@ -1,22 +1,20 @@
-"""A log as static files (C2SP tlog-tiles): what growth writes, and reading entries and proofs from files nobody trusts.
+"""A log as static files (C2SP tlog-tiles): what growth writes, and checked reading from untrusted files.
 
-Tiles are 256 hashes wide. Tile n of level l holds the roots of the perfect subtrees of ``256**l`` leaves, from
-subtree ``256 * n`` on; level 0 holds leaf hashes, and beside it lie bundles of the entries themselves. The last tile of a
-level may be partial. Where the files lie is the caller's affair: writing gives ``{path: bytes}``, reading takes a
-`Fetch`. All that `TileReader` gives out was checked, hash by hash, against the root it was opened with.
+Tiles are 256 hashes wide. Tile n of level l holds the roots of the perfect subtrees of ``256**l`` leaves,
+from subtree ``256 * n`` on; level 0 holds leaf hashes, and beside it lie bundles of the entries themselves.
+The last tile of a level may be partial. Where the files lie is the caller's affair: writing gives bytes by
+path, reading takes a ``Fetch``. All that ``TileReader`` gives out was checked, hash by hash, against the root
+it was opened with.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from parley import merkle
 from parley.errors import OversizedError, ProofError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = [
     "MAX_ENTRY_LENGTH",
@@ -45,10 +43,10 @@ _Tile = list[tuple[bytes, ...]]
 
 
 class Edge(NamedTuple):
-    """What growing a log depends on: its size, the entries of its partial bundle, and the hashes of its partial tiles.
+    """What growing a log depends on: its size, the entries of its partial bundle, its partial tiles.
 
-    ``tiles[level]`` has ``size // 256**level % 256`` hashes. ``Edge()`` is the empty log; `TileReader.edge` reads one
-    back from the files.
+    ``tiles[level]`` has ``size // 256**level % 256`` hashes. ``Edge()`` is the empty log; ``TileReader.edge``
+    reads one back from the files.
     """
 
     size: int = 0
@@ -63,8 +61,8 @@ class Edge(NamedTuple):
 class Growth(NamedTuple):
     """The log's edge after growing, and the files to write before a checkpoint of the new size is published.
 
-    Files never change once a checkpoint needs them. A growth that was written but whose checkpoint was never published
-    may be overwritten by another.
+    Files never change once a checkpoint needs them. A growth that was written but whose checkpoint was never
+    published may be overwritten by another.
     """
 
     edge: Edge
@@ -72,17 +70,22 @@ class Growth(NamedTuple):
 
 
 def tile_path(level: int, index: int, width: int = TILE_WIDTH) -> str:
-    """The path of a tile of hashes, such as ``tile/0/x001/234`` or, `width` below 256, ``tile/0/x001/234.p/7``."""
+    """The path of a tile of ``width`` hashes, such as ``tile/0/x001/234`` or ``tile/0/x001/234.p/7``."""
     return f"tile/{level}/{_numbered(index, width)}"
 
 
 def bundle_path(index: int, width: int = TILE_WIDTH) -> str:
-    """The path of a bundle of `width` entries, such as ``tile/entries/000`` or ``tile/entries/000.p/7``."""
+    """The path of a bundle of ``width`` entries, such as ``tile/entries/000`` or ``tile/entries/000.p/7``."""
     return f"tile/entries/{_numbered(index, width)}"
 
 
 def grow(edge: Edge, entries: Sequence[bytes]) -> Growth:
-    """Append entries. Raises OversizedError if one is longer than `MAX_ENTRY_LENGTH` bytes."""
+    """Append entries.
+
+    Raises:
+        OversizedError: one is longer than ``MAX_ENTRY_LENGTH`` bytes.
+
+    """
     if not entries:
         return Growth(edge, {})
     for entry in entries:
@@ -118,14 +121,20 @@ def grow(edge: Edge, entries: Sequence[bytes]) -> Growth:
 class TileReader:
     """The log of a checkpoint, read from its files.
 
-    Opening reads the partial tiles (at most one a level) and checks that they lead to the root; any other tile is
-    checked against the hash that a tile above it holds for it, and an entry against its leaf hash. So nothing is believed
-    because of where it was found. Full tiles stand in for partial ones that are no longer kept. A bounded number of tiles is
-    held in memory. Every method raises ProofError, naming the file, for what is missing, malformed or not in the tree.
+    Opening reads the partial tiles (at most one a level) and checks that they lead to the root; any other
+    tile is checked against the hash that a tile above it holds for it, and an entry against its leaf hash. So
+    nothing is believed because of where it was found. Full tiles stand in for partial ones that are no longer
+    kept. A bounded number of tiles is held in memory. Every method raises ProofError, naming the file, for
+    what is missing, malformed or not in the tree.
     """
 
     def __init__(self, fetch: Fetch, size: int, root: bytes) -> None:
-        """Read the log's right edge. Raises ProofError unless it has exactly this root (32 bytes) at this size."""
+        """Read the log's right edge.
+
+        Raises:
+            ProofError: it does not have exactly this root (32 bytes) at this size.
+
+        """
         if not 0 <= size <= merkle.MAX_SIZE:
             raise ProofError(f"log size: {size} is not between 0 and {merkle.MAX_SIZE}")
         self._fetch = fetch
@@ -144,17 +153,17 @@ class TileReader:
             )
 
     def leaf_hash(self, index: int) -> bytes:
-        """The hash of leaf `index`, as the tree has it."""
+        """The hash of leaf ``index``, as the tree has it."""
         self._require(index)
         return self._perfect(0, index)
 
     def entry(self, index: int) -> bytes:
-        """Entry `index`."""
+        """Entry ``index``."""
         self._require(index)
         return next(self.entries(index))
 
     def entries(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The entries ``start <= index < end``, in order; to the end of the log if `end` is None.
+        """The entries ``start <= index < end``, in order; to the end of the log if ``end`` is None.
 
         Reading all of them checks every tile of the log as well.
         """
@@ -174,12 +183,12 @@ class TileReader:
         return self._subtree(0, size) if size else merkle.EMPTY_ROOT
 
     def inclusion_path(self, index: int, size: int | None = None) -> tuple[bytes, ...]:
-        """The proof that leaf `index` is in the log, or in the log as it was at an earlier size."""
+        """The proof that leaf ``index`` is in the log, or in the log as it was at an earlier size."""
         size = self._reached(size)
         return tuple(self._subtree(start, end) for start, end in merkle.inclusion_subtrees(index, size))
 
     def consistency_path(self, old_size: int, size: int | None = None) -> tuple[bytes, ...]:
-        """The proof that the log, now or at `size`, extends what it was at `old_size`."""
+        """The proof that the log, now or at ``size``, extends what it was at ``old_size``."""
         size = self._reached(size)
         return tuple(self._subtree(start, end) for start, end in merkle.consistency_subtrees(old_size, size))
 
@@ -189,7 +198,7 @@ class TileReader:
         return Edge(self.size, tuple(self.entries(whole)), tuple(tile[0] for tile in self._partial))
 
     def _subtree(self, start: int, end: int) -> bytes:
-        """MTH(D[start:end]), where `start` is a multiple of the largest power of two below the width."""
+        """MTH(D[start:end]), where ``start`` is a multiple of the largest power of two below the width."""
         peaks = []
         while start < end:
             height = (end - start).bit_length() - 1
@@ -201,13 +210,13 @@ class TileReader:
         return result
 
     def _perfect(self, height: int, index: int) -> bytes:
-        """The root of the perfect subtree over leaves ``index << height`` to ``(index + 1) << height``, checked."""
+        """The root, checked, of the perfect subtree number ``index`` among those of this height."""
         level, within = divmod(height, _TILE_HEIGHT)
         number, position = divmod(index, TILE_WIDTH >> within)
         return self._tile(level, number)[within][position]
 
     def _tile(self, level: int, number: int) -> _Tile:
-        """Tile `number` of a level, checked."""
+        """Tile ``number`` of a level, checked."""
         if (number + 1) * TILE_WIDTH ** (level + 1) > self.size:
             return self._partial[level]
         tile = self._full.get((level, number))

@@ -1,4 +1,4 @@
-"""RFC 6962 trees of every shape: agreement with the RFC's own recursion and with merkletools, and refusal of any change."""
+"""RFC 6962 trees of every shape: they agree with the RFC's recursion and with merkletools, and refuse changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RFC 6962 trees against the public vectors, and what a proof is refused for; every shape of tree is in the property tests."""
+"""RFC 6962 trees against the public vectors, and what proofs are refused for; properties have their own file."""
 
 from __future__ import annotations
 

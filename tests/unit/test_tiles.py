@@ -1,4 +1,4 @@
-"""A log in tiles: the published layout, the same proofs as the plain tree, and files that nobody is asked to trust."""
+"""A log in tiles: the published layout, the same proofs as the plain tree, and files nobody need trust."""
 
 from __future__ import annotations
 
