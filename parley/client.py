@@ -1,0 +1,536 @@
+"""The participant's client: opens deals, sends, listens; what arrives is judged in ``parley.book`` and carried by a transport.
+
+One task reads the transport for all deals of a connection; a deal costs memory only. Everything runs in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from parley.acknowledgement import Acknowledgements, Arrival
+from parley.book import Ahead, Book, Doubtful, Expired, Said
+from parley.deal import (
+    Accepted,
+    Content,
+    Deal,
+    DealMessage,
+    InboxEvent,
+    Received,
+    TimedOut,
+    Unverified,
+    content_of,
+    recipients,
+)
+from parley.directory import Directory
+from parley.envelope import MESSAGE_TYPE, message_id, seal
+from parley.errors import (
+    DirectoryError,
+    MalformedError,
+    OversizedError,
+    ParleyError,
+    RefusedError,
+    TransportError,
+)
+from parley.identifiers import new_transaction_id
+from parley.keys import SigningKey
+from parley.lifecycle import well_formed
+from parley.mailbox import Mailbox, Offer
+from parley.schemas import (
+    FinishRule,
+    Message,
+    MessageId,
+    Party,
+    Reference,
+    Rejection,
+    Terms,
+    TransactionId,
+    encode,
+)
+from parley.transport import Arrivals, InboxRecord, Transport
+from parley.view import DealView
+
+__all__ = ["CONTENT_LIMIT", "Participant", "connect"]
+
+CONTENT_LIMIT = 1024 * 1024
+"""Bytes of content a message may have."""
+OPENING_COUNTS_FOR = 120_000
+"""How long an opening may take to arrive unless said otherwise, in ms."""
+
+_TICK = 0.25
+"""Seconds between looks at what waits for an answer."""
+_ACKNOWLEDGE_EVERY = 1.0
+_DIRECTORY_PATIENCE = 10.0
+"""Seconds a record may wait for the directory version it was judged by."""
+
+Deadline = datetime | timedelta
+"""A moment (with its time zone), or how long from now."""
+T = TypeVar("T")
+
+
+def connect(
+    transport: Transport,
+    *,
+    participant: str,
+    key: SigningKey,
+    registrar: bytes,
+    address: str | None = None,
+    answer_within: float = 60.0,
+    resend_after: float = 5.0,
+    clock: Callable[[], int] | None = None,
+) -> Participant:
+    """A connection for ``participant``, who signs with ``key``; enter it with ``async with``.
+
+    ``registrar`` is the registrar's public key (32 bytes), which the whole directory is judged by. ``address`` is the inbox to
+    read, by default the one named like the participant. A message without an answer is sent again, the same bytes, every
+    ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch.
+    """
+    return Participant(
+        transport,
+        participant,
+        key,
+        Directory(registrar),
+        address or participant,
+        answer_within=answer_within,
+        resend_after=resend_after,
+        clock=clock or (lambda: time.time_ns() // 1_000_000),
+    )
+
+
+class _Sent:
+    """A message that waits for its answer."""
+
+    __slots__ = ("answer", "first", "last", "message", "value")
+
+    def __init__(self, message: Message, value: bytes, answer: asyncio.Future[Accepted], now: float) -> None:
+        self.message = message
+        self.value = value
+        self.answer = answer
+        self.first = now
+        self.last = now
+
+
+class Participant:
+    """A participant connected to the backbone; use it as ``async with``.
+
+    Each event is taken once, through :meth:`inbox`, :meth:`opened` or its deal, whichever asks first. Taking the next
+    acknowledges the one before; what was not acknowledged comes again after a restart, and every event must be taken in the
+    end. Leaving the ``async with`` without an error acknowledges all that was taken.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        participant: str,
+        key: SigningKey,
+        directory: Directory,
+        address: str,
+        *,
+        answer_within: float,
+        resend_after: float,
+        clock: Callable[[], int],
+    ) -> None:
+        self.participant = participant
+        self.address = address
+        self.directory = directory
+        """Everybody admitted: legal names, keys, addresses."""
+        self._transport = transport
+        self._key = key
+        self._answer_within = answer_within
+        self._resend_after = resend_after
+        self._clock = clock
+        self._book = Book(participant, directory)
+        self._deals: dict[TransactionId, Deal] = {}
+        self._sent: dict[MessageId, _Sent] = {}
+        self._inbox: Mailbox[InboxEvent] = Mailbox()
+        self._opened: Mailbox[InboxEvent] = Mailbox()
+        self._claimed: set[int] = set()
+        self._backlog: list[InboxRecord] = []
+        self._held: tuple[Arrival, float] | None = None
+        self._failure: Exception | None = None
+        self._acknowledged_at = 0.0
+        self._ready: asyncio.Future[None] | None = None
+        self._inbox_read = self._directory_read = False
+        self._task: asyncio.Task[None] | None = None
+        self._acknowledgements: Acknowledgements | None = None
+
+    # Connecting and leaving ----------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Connect, read the directory, and rebuild the open deals from the inbox.
+
+        Raises:
+            TransportError: the backbone cannot be reached.
+            DirectoryError: the participant is not in the directory with this key and address.
+
+        """
+        standing = await self._transport.open(self.address)
+        try:
+            self._acknowledgements = Acknowledgements(standing)
+            self._ready = asyncio.get_running_loop().create_future()
+            self._task = asyncio.create_task(
+                self._follow(self._acknowledgements), name=f"parley {self.participant}"
+            )
+            await self._ready
+            self._check_admitted()
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None and self._acknowledgements is not None:
+            for offset in self._claimed:
+                self._acknowledgements.taken(offset)
+        await self._leave()
+
+    async def _leave(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._fail(TransportError("the connection was closed; connect again"))
+        if self._acknowledgements is not None and (standing := self._acknowledgements.advance()):
+            self._transport.acknowledge(standing)
+        await self._transport.close()
+
+    def _check_admitted(self) -> None:
+        signer = self.directory.signer(self._key.id)
+        if signer is None or signer.participant != self.participant:
+            raise DirectoryError(
+                f"key {self._key.id.hex()} is not {self.participant}'s in the directory; join first (`parley join`)"
+            )
+        if self.directory.owner(self.address) != self.participant:
+            raise DirectoryError(
+                f"{self.address} is not an address of {self.participant}; use one of its entry"
+            )
+
+    # Speaking --------------------------------------------------------------------------------------------------------------
+
+    async def open(
+        self,
+        parties: Iterable[str | Party],
+        *,
+        kind: str,
+        deadline: Deadline,
+        content: Content,
+        content_type: str | None = None,
+        finish_rule: FinishRule = "ANY",
+        to: Iterable[str] | None = None,
+        references: Sequence[Reference] = (),
+        open_until: Deadline | None = None,
+        pipeline: int | None = None,
+    ) -> Deal:
+        """Open a transaction with the other parties; returns once the receipt is in and verified.
+
+        ``parties`` are the others, by name (their default address is used) or with an address. ``open_until`` is the last moment
+        at which the opening counts, by default two minutes from now or the deadline. Who speaks first is told by ``to``, as
+        for :meth:`Deal.send`, which also lists the errors; all parties by default.
+        """
+        now = self._clock()
+        own = Party(self.participant, self.address)
+        others = [party if isinstance(party, Party) else self._party(party) for party in parties]
+        ends = _moment(deadline, now)
+        terms = Terms(
+            kind=kind,
+            parties=(own, *(party for party in others if party.participant != self.participant)),
+            deadline=ends,
+            open_until=min(ends, now + OPENING_COUNTS_FOR)
+            if open_until is None
+            else _moment(open_until, now),
+            finish_rule=finish_rule,
+        )
+        transaction_id = new_transaction_id(now)
+        data, media_type = content_of(content, content_type)
+        if pipeline is None:
+            pipeline = int.from_bytes(transaction_id[8:], "big") % self._transport.pipelines
+        message = Message(
+            transaction_id=transaction_id,
+            pipeline=pipeline,
+            sequence=0,
+            previous=None,
+            sender=self.participant,
+            recipients=recipients(terms.parties, self.participant, to),
+            sent_at=now,
+            action="OPEN",
+            terms=terms,
+            content_type=media_type,
+            content=data,
+            encryption=None,
+            references=tuple(references),
+        )
+        return (await self.submit(message)).deal
+
+    def _party(self, name: str) -> Party:
+        entry = self.directory.entry(name)
+        if entry is None:
+            raise DirectoryError(f"{name} is not in the directory; only admitted participants can be parties")
+        return Party(name, entry.addresses[0])
+
+    async def submit(self, message: Message) -> Accepted:
+        """Sign and send a message made by hand, and wait for its receipt; errors as for :meth:`Deal.send`."""
+        if self._failure is not None:
+            raise self._failure
+        if len(message.content) > CONTENT_LIMIT:
+            raise OversizedError(
+                f"{len(message.content):,} bytes of content exceed the limit of {CONTENT_LIMIT:,}; "
+                "keep the payload elsewhere and send its SHA-256 as a reference"
+            )
+        if fault := well_formed(message):
+            raise MalformedError(f"{fault.detail}; mend the message and send again")
+        envelope = seal(MESSAGE_TYPE, message, self._key)
+        identity, value = message_id(envelope.payload), encode(envelope)
+        sent = _Sent(message, value, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._sent[identity] = sent
+        self._book.expect(identity, value)
+        try:
+            await self._transport.produce(message.pipeline, message.transaction_id, value)
+            return await sent.answer
+        finally:
+            self._sent.pop(identity, None)
+            self._book.forget(identity)
+
+    def now(self) -> int:
+        """The participant's clock; ms since the Unix epoch."""
+        return self._clock()
+
+    # Listening -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def deals(self) -> tuple[Deal, ...]:
+        """The deals that are open, those of earlier lives included."""
+        return tuple(self._deals.values())
+
+    def deal(self, transaction_id: TransactionId) -> Deal | None:
+        """The open deal with this id."""
+        return self._deals.get(transaction_id)
+
+    def inbox(self) -> AsyncIterator[InboxEvent]:
+        """Everything that comes, in order, as far as nobody else takes it first."""
+        return _Taking(self, self._inbox, lambda event: event)
+
+    def opened(self) -> AsyncIterator[Deal]:
+        """The deals that others open; raises VerificationError for a record that verifies for no deal."""
+        return _Taking(self, self._opened, _deal_of)
+
+    def claim(self, offset: int) -> None:
+        """Note that the application has the event that came at ``offset``, but may not be done with it."""
+        self._claimed.add(offset)
+
+    def acknowledge(self, offset: int) -> None:
+        """The application is done with the event that came at ``offset``."""
+        self._claimed.discard(offset)
+        if self._acknowledgements is not None:
+            self._acknowledgements.taken(offset)
+
+    # Following the transport -------------------------------------------------------------------------------------------------
+
+    async def _follow(self, acknowledgements: Acknowledgements) -> None:
+        transport = self._transport
+        try:
+            while True:
+                arrivals = await transport.arrivals(_TICK)
+                self._arrive(arrivals, acknowledgements)
+                now = time.monotonic()
+                if now - self._acknowledged_at >= _ACKNOWLEDGE_EVERY:
+                    self._acknowledged_at = now
+                    if standing := acknowledgements.advance():
+                        transport.acknowledge(standing)
+                await self._chase(now)
+        except ParleyError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: Exception) -> None:
+        """Tell everybody who waits that nothing more will come."""
+        if self._failure is not None:
+            return
+        self._failure = error
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(error)
+        for sent in self._sent.values():
+            if not sent.answer.done():
+                sent.answer.set_exception(error)
+        for deal in self._deals.values():
+            deal.close(error)
+        leaving = self._task is None
+        self._inbox.close(None if leaving else error)
+        self._opened.close(None if leaving else error)
+
+    async def _chase(self, now: float) -> None:
+        """Send again what has had no answer, and give up on what has waited too long."""
+        late = []
+        for identity, sent in self._sent.items():
+            if now - sent.last < self._resend_after:
+                break  # in the order of the last sending
+            late.append((identity, sent))
+        for identity, sent in late:
+            if sent.answer.done():
+                continue
+            if now - sent.first > self._answer_within:
+                sent.answer.set_exception(
+                    TransportError(
+                        f"no answer within {self._answer_within:g} s; the message may have been accepted, "
+                        "and then shows in the deal's messages"
+                    )
+                )
+                continue
+            del self._sent[identity]
+            sent.last = now
+            self._sent[identity] = sent
+            await self._transport.produce(sent.message.pipeline, sent.message.transaction_id, sent.value)
+
+    def _arrive(self, arrivals: Arrivals, acknowledgements: Acknowledgements) -> None:
+        for record in arrivals.directory:
+            self.directory.apply(record)
+        for key, error in arrivals.undelivered:
+            for sent in self._sent.values():
+                if sent.message.transaction_id == key and not sent.answer.done():
+                    sent.answer.set_exception(error)
+        self._backlog.extend(arrivals.inbox)
+        self._inbox_read |= arrivals.inbox_end
+        self._directory_read |= arrivals.directory_end
+        if self._backlog:
+            self._read_backlog(acknowledgements)
+        if (
+            self._inbox_read
+            and self._directory_read
+            and not self._backlog
+            and self._ready is not None
+            and not self._ready.done()
+        ):
+            self._ready.set_result(None)
+
+    def _read_backlog(self, acknowledgements: Acknowledgements) -> None:
+        """Take in the records in order, up to one that must wait for the directory."""
+        done = 0
+        for record in self._backlog:
+            arrival, since = self._held or (acknowledgements.arrived(record), 0.0)
+            if arrival is not Arrival.REPEATED:
+                if arrival is Arrival.NEW and self._held is None:
+                    acknowledgements.offered(record.offset)
+                impatient = since > 0 and time.monotonic() - since > _DIRECTORY_PATIENCE
+                fact = self._book.read(record.value, impatient=impatient)
+                if isinstance(fact, Ahead):
+                    self._held = self._held or (arrival, time.monotonic())
+                    break
+                event = self._event(fact, record.value)
+                if arrival is Arrival.NEW:
+                    if event is None:
+                        acknowledgements.taken(record.offset)
+                    else:
+                        self._offer(Offer(record.offset, event), event)
+            self._held = None
+            done += 1
+        del self._backlog[:done]
+
+    def _event(self, fact: Said | Expired | Rejection | Doubtful | None, record: bytes) -> InboxEvent | None:
+        """Change the deals as the fact says, and give what the application must know."""
+        if isinstance(fact, Said):
+            return self._said(fact, record)
+        if isinstance(fact, Rejection):
+            sent = self._sent.get(fact.message_id)
+            if sent is not None and not sent.answer.done():
+                sent.answer.set_exception(RefusedError(fact))
+            return None
+        if isinstance(fact, Expired):
+            deal = self._at(fact.view, None)
+            return TimedOut(deal, deal.waiting_on, fact.event.at)
+        if isinstance(fact, Doubtful):
+            return self._doubted(fact, record)
+        return None
+
+    def _said(self, fact: Said, record: bytes) -> InboxEvent | None:
+        message, identity, _ = fact.spoken
+        event = fact.event
+        said = DealMessage(
+            identity,
+            message.sequence,
+            message.sender,
+            message.action,
+            message.content_type,
+            message.content,
+            event.at,
+            event.pipeline,
+            event.sequence,
+        )
+        deal = self._at(fact.view, said)
+        if fact.receipt is None:
+            return Received(deal, said)
+        sent = self._sent.get(identity)
+        if sent is not None and not sent.answer.done():
+            sent.answer.set_result(Accepted(deal, said, fact.receipt.block_by, record))
+        return None
+
+    def _at(self, view: DealView, said: DealMessage | None) -> Deal:
+        """The deal, where the view now stands; one that has ended is let go."""
+        deal = self._deals.get(view.transaction_id)
+        if deal is None:
+            deal = self._deals[view.transaction_id] = Deal(self, view)
+        deal.update(view, said)
+        if view.transaction.outcome is not None:
+            del self._deals[view.transaction_id]
+        return deal
+
+    def _doubted(self, fact: Doubtful, record: bytes) -> Unverified:
+        deal = None if fact.transaction_id is None else self._deals.get(fact.transaction_id)
+        sent = None if fact.message_id is None else self._sent.get(fact.message_id)
+        if sent is not None and not sent.answer.done():
+            sent.answer.set_exception(fact.error)
+        return Unverified(deal, fact.error, record)
+
+    def _offer(self, offer: Offer[InboxEvent], event: InboxEvent) -> None:
+        self._inbox.put(offer)
+        deal = event.deal
+        if deal is None or (isinstance(event, Received) and event.message.action == "OPEN"):
+            self._opened.put(offer)
+        else:
+            deal.offer(offer)
+
+
+class _Taking(AsyncIterator[T], Generic[T]):
+    """Takes events from a mailbox; asking for the next acknowledges the one before."""
+
+    def __init__(
+        self, client: Participant, mailbox: Mailbox[InboxEvent], read: Callable[[InboxEvent], T]
+    ) -> None:
+        self._client = client
+        self._mailbox = mailbox
+        self._read = read
+        self._last: int | None = None
+
+    async def __anext__(self) -> T:
+        if self._last is not None:
+            self._client.acknowledge(self._last)
+            self._last = None
+        offer = await self._mailbox.next()
+        if offer is None:
+            raise StopAsyncIteration
+        event = offer.take()
+        self._last = offer.offset
+        self._client.claim(offer.offset)
+        return self._read(event)
+
+
+def _deal_of(event: InboxEvent) -> Deal:
+    if isinstance(event, Unverified):
+        raise event.error
+    return event.deal
+
+
+def _moment(deadline: Deadline, now: int) -> int:
+    if isinstance(deadline, timedelta):
+        return now + deadline // timedelta(milliseconds=1)
+    if deadline.tzinfo is None:
+        raise MalformedError("a deadline without a time zone is ambiguous; give one such as datetime.UTC")
+    return (deadline - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
