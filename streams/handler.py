@@ -109,6 +109,10 @@ class History(Protocol):
         """The committed records of a partition from offset ``start`` to its present end."""
         ...
 
+    def first(self, topic: str, partition: int, reached: Callable[[Record], bool]) -> int:
+        """The offset from which on every committed record has ``reached`` something; the end if none has."""
+        ...
+
 
 class Handler(Protocol[V, D]):
     """An application of the processor.

@@ -19,7 +19,7 @@ from streams.errors import ProvisioningError, ReadError
 from streams.outcome import kafka_error, stream_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
     from streams.connection import KafkaConnection
@@ -113,6 +113,21 @@ class Reader:
                 return last
             end, window = start, window * 4
         return None
+
+    def first(self, topic: str, partition: int, reached: Callable[[Record], bool]) -> int:
+        """The offset from which on every committed record has ``reached`` something, found by bisection.
+
+        ``reached`` must be false up to some record and true from there on; the end of the partition if it never is.
+        """
+        low, high = self.bounds(topic, partition)
+        while low < high:
+            middle = (low + high) // 2
+            probe = next(self.read_partition(topic, partition, middle, high), None)
+            if probe is None or reached(probe):
+                high = middle
+            else:
+                low = (probe.offset() or 0) + 1
+        return high
 
     def _offset(self, topic: str, partition: int, spec: OffsetSpec) -> int:
         # Uncommitted: the stable end may lie before records that a transaction has committed a moment ago, while its

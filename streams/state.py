@@ -2,6 +2,10 @@
 
 Knows nothing of Kafka, encoding or what the values mean.
 
+An entry put with a **mark** is written behind: the changelog may have it later, or never if it is gone by then. That is
+for entries whose owner can make them again from its own output from that mark on; marks only grow (such as the sequence
+of that output), and :meth:`Store.oldest_mark` is from where the owner must be able to.
+
 Writes go straight to the dictionary and note what stood there before, so a read costs one dictionary look-up and a
 commit costs nothing but forgetting the notes. Values must be immutable: the notes hold references, not copies.
 """
@@ -9,6 +13,7 @@ commit costs nothing but forgetting the notes. Values must be immutable: the not
 from __future__ import annotations
 
 import heapq
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -29,7 +34,19 @@ class Store(Generic[V]):
     value alone. Whoever pops a due entry changes its time or deletes it; one left as it is may be woken again.
     """
 
-    __slots__ = ("_before", "_inner", "_mark", "_popped", "_timer", "_timers", "_values")
+    __slots__ = (
+        "_before",
+        "_behind",
+        "_inner",
+        "_mark",
+        "_marked",
+        "_popped",
+        "_timer",
+        "_timers",
+        "_unwritten",
+        "_values",
+        "write_before",
+    )
 
     def __init__(self, timer: Callable[[V], int | None]) -> None:
         self._timer = timer
@@ -41,6 +58,13 @@ class Store(Generic[V]):
         # The same for a savepoint, while one is open: keys it wrote, and how many had been woken before it.
         self._inner: dict[bytes, V | None] | None = None
         self._mark = 0
+        # Keys whose changes the changelog lacks, by the mark of the first such change, oldest first; those it has never
+        # had; and the marks given since the last commit.
+        self._behind: dict[bytes, int] = {}
+        self._unwritten: set[bytes] = set()
+        self._marked: dict[bytes, int] = {}
+        self.write_before = 0
+        """The next commit writes the entries whose mark is less than this."""
 
     def __len__(self) -> int:
         return len(self._values)
@@ -56,8 +80,10 @@ class Store(Generic[V]):
         """Every entry, uncommitted writes included, in no particular order."""
         return iter(self._values.items())
 
-    def put(self, key: bytes, value: V) -> None:
-        """Set ``key`` to ``value``, to be undone unless a commit follows."""
+    def put(self, key: bytes, value: V, mark: int | None = None) -> None:
+        """Set ``key`` to ``value``, to be undone unless a commit follows; with a mark, written behind."""
+        if mark is not None and key not in self._marked:
+            self._marked[key] = mark
         values = self._values
         old = values.get(key)
         before = self._before if self._inner is None else self._inner
@@ -126,16 +152,44 @@ class Store(Generic[V]):
 
     # Commit and rollback ---------------------------------------------------------------------------------------------
 
+    def oldest_mark(self) -> int | None:
+        """The mark of the oldest change that the changelog may lack after the next commit, or None if it has all."""
+        for marks in (self._behind, self._marked):
+            for mark in marks.values():
+                return mark
+        return None
+
     def changes(self) -> Iterator[tuple[bytes, V | None]]:
-        """Each key written since the last commit with its last value, or None where it was removed."""
+        """What the next commit writes: each key with its last value, or None where it was removed."""
         values = self._values
         for key, old in self._before.items():
             new = values.get(key)
-            if new is not old:
+            if new is old or (new is None and key in self._unwritten):
+                continue
+            if new is None or key not in self._marked:
                 yield key, new
+        for key in self._overdue():
+            if (late := values.get(key)) is not None:
+                yield key, late
+
+    def _overdue(self) -> list[bytes]:
+        return [key for key, _ in takewhile(lambda entry: entry[1] < self.write_before, self._behind.items())]
 
     def commit(self) -> None:
         """Keep everything written since the last commit."""
+        for key in self._overdue():
+            del self._behind[key]
+            self._unwritten.discard(key)
+        for key, old in self._before.items():
+            new = self._values.get(key)
+            if new is None or key not in self._marked:
+                self._behind.pop(key, None)
+                self._unwritten.discard(key)
+            elif key not in self._behind:
+                self._behind[key] = self._marked[key]
+                if old is None:
+                    self._unwritten.add(key)
+        self._marked = {}
         self._before = {}
         self._popped = []
         # A timer outlives its entry until it is due; years of closed entries must not pile up.
@@ -148,6 +202,7 @@ class Store(Generic[V]):
             self.rollback_to_savepoint()
         self._undo(self._before, 0)
         self._before = {}
+        self._marked = {}
 
     def savepoint(self) -> None:
         """Open a savepoint within the commit; one at a time."""

@@ -1,0 +1,221 @@
+"""The at-least-once relay: reads a topic in batches and writes what each batch leads to, outside any transaction.
+
+For outputs too many for a transaction, which would write a commit marker to each. A crash may write a record twice;
+what is written therefore carries where it came from, and its readers drop what they have seen. Keeps no state.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from streams import metrics
+from streams.crashpoint import crash_point
+from streams.errors import SessionLostError
+from streams.outcome import is_missing, kafka_error, stream_error
+from streams.processor import ASSIGNED, READY, REVOKED, SESSION_LOST, committed_offsets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from confluent_kafka import Message
+
+    from streams.connection import KafkaConnection
+    from streams.handler import Emit, Record
+
+log = structlog.get_logger()
+
+UNDELIVERABLE: Final = "stream.record.undeliverable"
+
+_FLUSH_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.2
+
+
+class Route(Protocol):
+    """What a relay's application does."""
+
+    def __call__(self, records: Sequence[Record]) -> Iterable[Emit]:
+        """What these records, of any partitions and each partition's in order, lead to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig:
+    """What a relay reads and under which names; see ``streams.processor.ProcessorConfig``."""
+
+    service: str
+    instance: str
+    topic: str
+    dead_letter: str = "dead-letter"
+    batch_records: int = 2_000
+    gather_ms: int = 10
+    session_timeout_ms: int = 8_000
+
+
+class Relay:
+    """Runs a route until told to stop. Order is kept from each input partition to each output partition."""
+
+    def __init__(self, config: RelayConfig, connection: KafkaConnection, route: Route) -> None:
+        self._config = config
+        self._connection = connection
+        self._route = route
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Relay until ``stopping()``; raises FencedError, ProvisioningError, or what ``route`` raises."""
+        ready = False
+        while not stopping():
+            session = RelaySession(self._config, self._connection, self._route)
+            try:
+                while not stopping():
+                    session.step()
+                    if not ready and session.joined:
+                        log.info(READY, topic=self._config.topic)
+                        ready = True
+            except SessionLostError as error:
+                metrics.SESSIONS_LOST.labels(self._config.topic).inc()
+                log.warning(SESSION_LOST, topic=self._config.topic, reason=str(error))
+                time.sleep(_PAUSE_SECONDS)
+            finally:
+                session.close()
+
+
+class RelaySession:
+    """One life of a relay's clients."""
+
+    def __init__(self, config: RelayConfig, connection: KafkaConnection, route: Route) -> None:
+        self._config = config
+        self._route = route
+        self._assigned: set[int] = set()
+        self._opened_at = time.monotonic()
+        self._failed: list[tuple[KafkaError, Message]] = []
+        self._producer = Producer(
+            connection.producer()
+            | {
+                "delivery.report.only.error": True,
+                "on_delivery": self._on_failure,
+                # A topic that is not there is found out within a second, not within thirty.
+                "topic.metadata.propagation.max.ms": 1_000,
+            }
+        )
+        self._consumer = Consumer(
+            connection.group_consumer(
+                connection.owned(config.topic),
+                f"{config.service}-{config.instance}",
+                session_timeout_ms=config.session_timeout_ms,
+            )
+        )
+        self._consumer.subscribe(
+            [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    @property
+    def joined(self) -> bool:
+        """Whether we have partitions, or have waited long enough to be one instance too many."""
+        waited_ms = (time.monotonic() - self._opened_at) * 1_000
+        return bool(self._assigned) or waited_ms > self._config.session_timeout_ms
+
+    def step(self) -> None:
+        """Read one batch, write what it leads to, and only then commit its offsets."""
+        topic = self._config.topic
+        try:
+            messages = self._consumer.consume(self._config.batch_records, self._config.gather_ms / 1_000)
+        except KafkaException as exception:
+            raise stream_error(kafka_error(exception), f"consuming {topic}") from exception
+        records: list[Record] = []
+        offsets: dict[int, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                partition = cast("int", message.partition())
+                if partition in self._assigned:
+                    offsets[partition] = cast("int", message.offset()) + 1
+                    records.append(cast("Record", message))
+            elif error.fatal() or not error.retriable():
+                raise stream_error(error, f"consuming {topic}")
+        if not records:
+            return
+        self._write(self._route(records))
+        crash_point("relay.written")
+        self._commit(offsets)
+        crash_point("relay.committed")
+        metrics.RECORDS.labels(topic).inc(len(records))
+        metrics.COMMITS.labels(topic).inc()
+
+    def close(self) -> None:
+        """Drop both clients; a static member gets its partitions back in its next life."""
+        self._consumer.close()
+        self._producer.purge()
+
+    def _write(self, emits: Iterable[Emit]) -> None:
+        for emit in emits:
+            self._produce(emit.topic, emit.partition, emit.key, emit.value, emit.headers)
+        self._flush()
+        failed, self._failed = self._failed, []
+        for error, message in failed:
+            if not is_missing(error):
+                raise stream_error(error, f"writing to {message.topic()}")
+            self._bury(error, message)
+        if failed:
+            self._flush()
+            if self._failed:
+                raise stream_error(self._failed[0][0], f"writing to {self._config.dead_letter}")
+
+    def _produce(
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: object
+    ) -> None:
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]
+            except BufferError:
+                self._producer.poll(0.05)
+                continue
+            except KafkaException as exception:
+                raise stream_error(kafka_error(exception), f"writing to {topic}") from exception
+            return
+
+    def _flush(self) -> None:
+        if self._producer.flush(_FLUSH_SECONDS):
+            raise SessionLostError(f"writes were not acknowledged within {_FLUSH_SECONDS:.0f} s")
+
+    def _bury(self, error: KafkaError, message: Message) -> None:
+        """Send a record whose topic does not exist to the dead-letter topic."""
+        headers = [
+            *cast("list[tuple[str, bytes]]", message.headers() or []),
+            ("dead-letter.reason", f"{error.name()}: {error.str()}".encode()),
+            ("dead-letter.service", f"{self._config.service}-{self._config.instance}".encode()),
+            ("dead-letter.destination", (message.topic() or "").encode()),
+        ]
+        self._produce(self._config.dead_letter, 0, message.key(), message.value(), headers)
+        metrics.DEAD_LETTERS.labels(self._config.topic).inc()
+        log.error(UNDELIVERABLE, destination=message.topic(), reason=error.str())
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append((error, message))
+
+    def _commit(self, offsets: dict[int, int]) -> None:
+        positions = [TopicPartition(self._config.topic, *position) for position in offsets.items()]
+        try:
+            self._consumer.commit(offsets=positions, asynchronous=False)
+        except KafkaException as exception:
+            # Somebody else will read these records again, or we shall.
+            raise stream_error(kafka_error(exception), "committing offsets") from exception
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        stable = committed_offsets(consumer, partitions)
+        for each in stable:
+            self._assigned.add(each.partition)
+            log.info(ASSIGNED, topic=each.topic, partition=each.partition, committed=each.offset)
+            if each.offset < 0:
+                each.offset = OFFSET_BEGINNING
+        consumer.incremental_assign(stable)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for revoked in partitions:
+            self._assigned.discard(revoked.partition)
+            log.info(REVOKED, topic=revoked.topic, partition=revoked.partition)
+        consumer.incremental_unassign(partitions)
