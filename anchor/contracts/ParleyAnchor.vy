@@ -14,7 +14,7 @@
       anyone     reads: `latest` here, every earlier anchor in the `Anchored` events.
     Nobody can change, remove or lower what is anchored, and there is no way to upgrade, pause or pay the contract.
 
-    Gas of `anchor`, transaction included (tests/integration/test_anchor.py holds these to account):
+    Gas of `anchor`, transaction included (tests/integration/test_anchor_contract.py holds these to account):
     71,600 the first time a log is anchored, 37,400 after that. Deployment takes 330,000.
     Earlier roots are kept as events, not in storage, which would cost another 22,100 for each anchor.
 """
