@@ -67,6 +67,16 @@ class Directory:
         self._signers: dict[KeyId, Signer] = {}
         self._owners: dict[str, str] = {}
 
+    def copy(self) -> Directory:
+        """A directory that can go on without changing this one."""
+        other = Directory(self.registrar.public_key)
+        other.version, other.chain = self.version, self.chain
+        other._entries = dict(self._entries)
+        other._versions = dict(self._versions)
+        other._signers = dict(self._signers)
+        other._owners = dict(self._owners)
+        return other
+
     def apply(self, record: bytes) -> DirectoryEntry:
         """Take the next record of the log (encoded) and give its entry.
 

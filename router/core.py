@@ -7,14 +7,13 @@ transaction and gives everything that follows from it.
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import NamedTuple
 
 from parley import lifecycle
 from parley.directory import Directory
 from parley.envelope import MESSAGE_TYPE, message_id, pre_authentication_encoding
 from parley.errors import OversizedError, UnknownSchemaError, WireError
-from parley.firehose import chain_hash
+from parley.firehose import chain_hash, event_digest
 from parley.keys import SignatureClaim
 from parley.lifecycle import Refusal
 from parley.schemas import (
@@ -42,6 +41,7 @@ __all__ = [
     "Refused",
     "Submission",
     "decide",
+    "follow",
     "read_submission",
     "replay",
     "time_out",
@@ -257,7 +257,7 @@ def _append(
     event = encode(
         FirehoseEvent(pipeline, sequence, chain, offset, at, version, transaction_id, envelope, ended)
     )
-    digest = Hash(sha256(event).digest())
+    digest = event_digest(event)
     return event, digest, PipelineState(sequence + 1, chain_hash(chain, digest), offset, at, replay_from)
 
 
@@ -326,28 +326,37 @@ def time_out(
     return Accepted(event, digest, after, lifecycle.expired(state, before.time), parties, None)
 
 
-def replay(
-    before: PipelineState, state: TransactionState | None, event: FirehoseEvent, record: bytes
-) -> tuple[PipelineState, TransactionState | None]:
-    """Where pipeline and transaction stand after an event that is already on the firehose; nothing is judged again.
-
-    ``record`` is the encoded event. A transaction forgotten since stays forgotten (``None``).
-    """
-    digest = Hash(sha256(record).digest())
-    after = before._replace(
-        sequence=event.sequence + 1,
-        chain=chain_hash(event.chain, digest),
-        ingest_offset=event.ingest_offset,
-        time=max(before.time, event.at),
+def follow(before: PipelineState, event: FirehoseEvent, record: bytes) -> PipelineState:
+    """Where the pipeline stands after an event that is already on the firehose; ``record`` is the encoded event."""
+    return PipelineState(
+        event.sequence + 1,
+        chain_hash(event.chain, event_digest(record)),
+        max(before.ingest_offset, event.ingest_offset),
+        max(before.time, event.at),
+        before.replay_from,
     )
+
+
+def replay(state: TransactionState | None, event: FirehoseEvent, record: bytes) -> TransactionState | None:
+    """The transaction after an event that is already on the firehose; nothing is judged again, and twice changes nothing.
+
+    ``None`` where the transaction is unknown: it ended and was forgotten.
+    """
     if event.envelope is None:
-        return after, None if state is None else lifecycle.expired(state, event.at)
+        return None if state is None else lifecycle.expired(state, event.at)
     if state is not None and lifecycle.last_sequence(state) >= event.sequence:
-        return after, state
+        return state
     envelope = decode(event.envelope, Envelope)
     message = decode(envelope.payload, Message)
     if state is None and message.terms is None:
-        return after, None
-    change = lifecycle.step(state, message)
+        return None
     identity = message_id(envelope.payload)
-    return after, lifecycle.recorded(state, message, change, identity, event.sequence, digest, event.at)
+    return lifecycle.recorded(
+        state,
+        message,
+        lifecycle.step(state, message),
+        identity,
+        event.sequence,
+        event_digest(record),
+        event.at,
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from itertools import islice
 from typing import NamedTuple
 
 from parley import lifecycle
@@ -30,6 +31,7 @@ from router.core import (
     Refused,
     Submission,
     decide,
+    follow,
     read_submission,
     replay,
     time_out,
@@ -43,6 +45,10 @@ __all__ = ["Router"]
 
 State = PipelineState | TransactionState
 PIPELINE_KEY = b"pipeline"
+WRITE_BEHIND = 20_000
+"""Events of a pipeline after which a changed transaction is written to router-state at the latest: most end and are
+forgotten before, and a restart replays no more of the firehose than this.
+"""
 
 
 class Due(NamedTuple):
@@ -74,10 +80,10 @@ class Router:
         self._executor = executor
         self._threads = threads
 
-    def encode(self, key: bytes, value: State) -> bytes:
+    def encode(self, key: bytes, value: State) -> bytes:  # noqa: ARG002
         return encode(value)
 
-    def decode(self, key: bytes, data: bytes) -> State:
+    def decode(self, key: bytes, data: bytes) -> State:  # noqa: ARG002
         value = decode_any(data)
         if not isinstance(value, PipelineState | TransactionState):
             raise RecoveryError(
@@ -96,35 +102,47 @@ class Router:
         """Bring the state up to the firehose's end, which is the truth, and go on after the last record it came from."""
         position = _position(partition)
         tail = history.last_record(FIREHOSE, partition.index)
-        value = None if tail is None else tail.value()
-        last = None if value is None else decode(value, FirehoseEvent)
-        if (-1 if last is None else last.sequence) < position.sequence - 1:
-            _forget(partition)  # the state is of a firehose that is no more; only the firehose counts
-            position = NEW_PIPELINE
+        length = 0 if tail is None else _event(tail).sequence + 1
+        if length < position.sequence:
+            _forget(
+                partition
+            )  # the state is of a longer firehose that is no more, and so is the committed offset
+            committed, position = None, NEW_PIPELINE
         self._replay(partition, position, history)
-        position = _position(partition)
-        if committed is None or last is None:
-            return position.ingest_offset + 1 if last is not None else committed
-        return max(committed, position.ingest_offset + 1)
+        return max(committed or 0, _position(partition).ingest_offset + 1)
 
     def _replay(self, partition: RouterPartition, position: PipelineState, history: History) -> None:
+        """Take from the firehose every change that router-state lacks."""
         store = partition.store
-        for record in history.read_partition(FIREHOSE, partition.index, position.replay_from):
-            data = record.value()
+        sequence = position.replay_from
+        start = history.first(FIREHOSE, partition.index, lambda record: _event(record).sequence >= sequence)
+        for record in history.read_partition(FIREHOSE, partition.index, start):
+            event, data = _event(record), record.value()
             assert data is not None
-            event = decode(data, FirehoseEvent)
-            if event.sequence < position.sequence:
-                continue
-            if event.sequence > position.sequence or event.chain != position.chain:
+            if event.sequence != sequence or (
+                sequence == position.sequence and event.chain != position.chain
+            ):
                 raise RecoveryError(
-                    f"pipeline {partition.index}: the firehose breaks at {event.sequence}; restore it before going on"
+                    f"pipeline {partition.index}: the firehose breaks before event {event.sequence}; restore it before going on"
                 )
             state = store.get(event.transaction_id)
             assert not isinstance(state, PipelineState)
-            position, after = replay(position, state, event, data)
+            after = replay(state, event, data)
             if after is not None and after is not state:
-                store.put(event.transaction_id, after)
-        store.put(PIPELINE_KEY, position)
+                store.put(event.transaction_id, after, event.sequence)
+            if sequence >= position.sequence:
+                position = follow(position, event, data)
+            sequence += 1
+        self._place(partition, position)
+
+    def _place(self, partition: RouterPartition, position: PipelineState) -> None:
+        """Note where the pipeline stands, and let changes that are old enough be written to router-state."""
+        store = partition.store
+        oldest = store.oldest_mark()
+        store.put(
+            PIPELINE_KEY, position._replace(replay_from=position.sequence if oldest is None else oldest)
+        )
+        store.write_before = position.sequence - WRITE_BEHIND
 
     def process(self, partition: RouterPartition, records: Sequence[Record]) -> None:
         """Judge records in order, ending what time has ended before each."""
@@ -147,7 +165,7 @@ class Router:
                 position = self._judge(partition, position, submission, offset, next(proven))
             elif submission is not None:
                 self._refuse(partition, position, submission, offset)
-        store.put(PIPELINE_KEY, position)
+        self._place(partition, position)
 
     def before_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Sign the commit's receipts with one signature and send each to its sender."""
@@ -173,7 +191,7 @@ class Router:
         """Whether all signatures of each submission verify, in order."""
         claims = [claim for submission in submissions for claim in submission.claims]
         verdicts = iter(verify_batch(claims, self._executor, self._threads))
-        return (all([next(verdicts) for _ in submission.claims]) for submission in submissions)
+        return (all(list(islice(verdicts, len(submission.claims)))) for submission in submissions)
 
     def _judge(
         self,
@@ -209,7 +227,7 @@ class Router:
         return decision.pipeline
 
     def _accept(self, partition: RouterPartition, transaction_id: TransactionId, accepted: Accepted) -> None:
-        partition.store.put(transaction_id, accepted.transaction)
+        partition.store.put(transaction_id, accepted.transaction, accepted.pipeline.sequence - 1)
         partition.emit(FIREHOSE, transaction_id, accepted.event)
         for address in dict.fromkeys(accepted.recipients):
             partition.emit(DELIVERIES, address.encode(), accepted.event)
@@ -239,6 +257,12 @@ def _position(partition: RouterPartition) -> PipelineState:
     position = partition.store.get(PIPELINE_KEY)
     assert position is None or isinstance(position, PipelineState)
     return position or NEW_PIPELINE
+
+
+def _event(record: Record) -> FirehoseEvent:
+    data = record.value()
+    assert data is not None
+    return decode(data, FirehoseEvent)
 
 
 def _forget(partition: RouterPartition) -> None:

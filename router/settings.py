@@ -1,49 +1,56 @@
-"""The router processes' settings: from the environment, frozen, unknown names refused, secrets only as file paths."""
+"""Settings of the router, delivery and admission processes; what all services have stands in `streams.settings`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
-__all__ = ["AdmissionSettings", "DeliverySettings", "KafkaSettings", "RouterSettings"]
+from router.core import Limits
+from streams.settings import ServiceSettings
 
+__all__ = ["AdmissionSettings", "DeliverySettings", "RouterSettings"]
 
-class KafkaSettings(BaseSettings):
-    """How a service reaches Kafka, and what every service has."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="PARLEY_")
-
-    kafka_bootstrap: str
-    kafka_username: str
-    kafka_password_file: Path
-    instance: str = "0"
-    metrics_port: int = Field(0, ge=0, le=65_535)
-    """0 serves no metrics."""
-    registrar_key: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """The registrar's public key in hexadecimal: the root of trust of the directory."""
+_HEXADECIMAL_KEY = r"^[0-9a-f]{64}$"
 
 
-class RouterSettings(KafkaSettings):
+class RouterSettings(ServiceSettings):
     """Of `python -m router`."""
 
+    model_config = SettingsConfigDict(env_prefix="PARLEY_ROUTER_")
+
+    registrar_key: str = Field(pattern=_HEXADECIMAL_KEY)
+    """The registrar's public key in hexadecimal: the directory's root of trust."""
     key_file: Path
-    """The router's Ed25519 seed, 32 bytes, readable by its user alone."""
-    threads: int = Field(1, ge=1, le=64)
-    """That verify signatures side by side; more help only where cores are idle."""
-    commit_interval_ms: int = Field(25, ge=1, le=1_000)
-    batch_records: int = Field(1_000, ge=1, le=100_000)
-    record_bytes: int = Field(1_114_112, ge=1_024)
-    duration_ms: int = Field(92 * 86_400_000, ge=1)
-    messages_per_transaction: int = Field(1_024, ge=2)
-    remembered_ms: int = Field(600_000, ge=0)
-    block_grace_ms: int = Field(60_000, ge=1_000)
+    """The router's Ed25519 seed (32 bytes), readable by its user alone; it signs receipts."""
+    threads: int = Field(default=1, ge=1, le=64)
+    """That verify signatures side by side; more than one helps where cores are idle."""
+    commit_interval_ms: int = Field(default=25, ge=1, le=1_000)
+    batch_records: int = Field(default=1_000, ge=1, le=100_000)
+    record_bytes: int = Field(default=Limits().record_bytes, ge=1_024)
+    duration_ms: int = Field(default=Limits().duration, ge=1)
+    messages: int = Field(default=Limits().messages, ge=2)
+    remembered_ms: int = Field(default=Limits().remembered, ge=0)
+    block_grace_ms: int = Field(default=Limits().block_grace, ge=1_000)
+
+    def limits(self) -> Limits:
+        """What these settings allow."""
+        return Limits(
+            self.record_bytes, self.duration_ms, self.messages, self.remembered_ms, self.block_grace_ms
+        )
 
 
-class DeliverySettings(KafkaSettings):
+class DeliverySettings(ServiceSettings):
     """Of `python -m router.delivery`."""
 
+    model_config = SettingsConfigDict(env_prefix="PARLEY_DELIVERY_")
 
-class AdmissionSettings(KafkaSettings):
+
+class AdmissionSettings(ServiceSettings):
     """Of `python -m router.admission`."""
+
+    model_config = SettingsConfigDict(env_prefix="PARLEY_ADMISSION_")
+
+    registrar_key: str = Field(pattern=_HEXADECIMAL_KEY)
+    """The registrar's public key in hexadecimal: the directory's root of trust."""

@@ -1,0 +1,70 @@
+"""The router process: keys and directory from outside, the handler inside the exactly-once processor."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from parley.directory import Directory
+from parley.keys import SigningKey
+from parley.private_files import read_private
+from router.handler import Router
+from router.settings import RouterSettings
+from streams.catalogue import DIRECTORY, INGEST, ROUTER_STATE
+from streams.processor import Processor, ProcessorConfig
+from streams.reader import Follower
+from streams.runtime import Stop
+
+__all__ = ["SERVICE", "run"]
+
+SERVICE = "router"
+
+
+class DirectoryFeed:
+    """Keeps a directory up to date from its topic."""
+
+    def __init__(self, directory: Directory, follower: Follower) -> None:
+        self._directory = directory
+        self._follower = follower
+
+    def catch_up(self) -> None:
+        """Read the directory to its present end, before the first record is judged by it."""
+        while not self._follower.at_end:
+            self._take(0.1)
+
+    def refresh(self) -> None:
+        """Take what has been admitted since; costs next to nothing when nothing has."""
+        self._take(0.0)
+
+    def _take(self, timeout_s: float) -> None:
+        for record in self._follower.poll(timeout_s=timeout_s):
+            if (data := record.value()) is not None:
+                self._directory.apply(data)
+
+
+def run(settings: RouterSettings, stop: Stop) -> None:
+    """Route until asked to stop."""
+    connection = settings.connection()
+    directory = Directory(bytes.fromhex(settings.registrar_key))
+    with (
+        Follower(connection, DIRECTORY, {0: 0}) as follower,
+        ThreadPoolExecutor(settings.threads) as executor,
+    ):
+        feed = DirectoryFeed(directory, follower)
+        feed.catch_up()
+        router = Router(
+            directory,
+            SigningKey(read_private(settings.key_file)),
+            settings.limits(),
+            feed.refresh,
+            executor,
+            settings.threads,
+        )
+        config = ProcessorConfig(
+            SERVICE,
+            settings.instance,
+            INGEST,
+            ROUTER_STATE,
+            batch_records=settings.batch_records,
+            commit_interval_ms=settings.commit_interval_ms,
+        )
+        Processor(config, connection, router).run(stop.is_set)
