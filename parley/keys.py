@@ -1,7 +1,8 @@
 """Ed25519 and X25519 keys, and the one definition of a valid signature; where keys are kept is the keystore's affair.
 
-Validity is libsodium's strict verification (RFC 8032 §5.1.7 with canonical S, canonical and not small-order public keys),
-over the bytes as received. A batch is judged exactly as its members would be one by one.
+Validity is libsodium's strict verification: RFC 8032 §5.1.7 without the cofactor, S canonical, and neither the public key
+nor R of small order or non-canonical; over the bytes as received. A batch is judged exactly as its members would be one by
+one.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ class SignatureClaim(NamedTuple):
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the signature (64 bytes) over the message is valid under the public key (32 bytes).
 
-    False for small-order or non-canonical keys, non-canonical S, and wrong lengths.
+    False for small-order or non-canonical keys and R, non-canonical S, and wrong lengths.
     """
     if len(signature) != 64 or len(public) != 32:
         return False

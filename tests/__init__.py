@@ -1,0 +1,1 @@
+"""The test suite; importable, so that its shared vocabulary is one module and not many copies."""
