@@ -79,7 +79,7 @@ def paths(leaf_hashes: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], bytes]
     """The inclusion path of every leaf, in order, and the root.
 
     Meant for batches of up to some thousand leaves: each level is hashed once, and neighbouring paths share
-    their hashes (measured: 1.5 to 3 µs a leaf).
+    their hashes (measured: 1.4 µs a leaf, 1.0 of it SHA-256).
     """
     if not leaf_hashes:
         return [], EMPTY_ROOT
