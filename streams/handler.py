@@ -33,8 +33,12 @@ class Record(Protocol):
     def headers(self) -> Headers | None: ...
 
 
+Write = tuple[str, int, bytes | None, bytes | None, Headers | None]
+"""A record to write: topic, partition, key, value, headers. Plain, since the hot path makes several for each record."""
+
+
 class Emit(NamedTuple):
-    """One record to write when the commit comes."""
+    """A ``Write`` with its parts named, where speed does not matter."""
 
     topic: str
     partition: int
@@ -55,7 +59,7 @@ class Partition(Generic[V, D]):
     def __init__(self, index: int, timer: Callable[[V], int | None]) -> None:
         self.index = index
         self.store: Store[V] = Store(timer)
-        self.emitted: list[Emit] = []
+        self.emitted: list[Write] = []
         self.deferred: list[D] = []
         """Work for ``before_commit``, such as receipts that one signature will cover; emptied after each commit."""
 
@@ -68,7 +72,7 @@ class Partition(Generic[V, D]):
         headers: Headers | None = None,
     ) -> None:
         """Write a record with this commit, to the partition of the same index unless another is named."""
-        self.emitted.append(Emit(topic, self.index if partition is None else partition, key, value, headers))
+        self.emitted.append((topic, self.index if partition is None else partition, key, value, headers))
 
     def commit(self) -> None:
         """Keep the state and forget what was emitted: it is written."""

@@ -39,7 +39,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer
 from streams import metrics
 from streams.crashpoint import crash_point
 from streams.errors import AbortedError, FencedError, HandlerError, PoisonError, SessionLostError, StreamError
-from streams.handler import Emit, Partition
+from streams.handler import Partition
 from streams.outcome import kafka_error, stream_error
 from streams.reader import Reader
 from streams.transaction import TransactionalProducer
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from streams.connection import KafkaConnection
-    from streams.handler import Handler, Headers, Record
+    from streams.handler import Handler, Headers, Record, Write
 
 V = TypeVar("V")
 D = TypeVar("D")
@@ -273,13 +273,13 @@ class Session(Generic[V, D]):
         topic = self._config.topic
         return [TopicPartition(topic, index, _offset(records[-1]) + 1) for index, records in batch.items()]
 
-    def _writes(self, touched: list[Partition[V, D]]) -> Iterable[Emit]:
+    def _writes(self, touched: list[Partition[V, D]]) -> Iterable[Write]:
         changelog, encode = self._config.changelog, self._handler.encode
         emitted = [partition.emitted for partition in touched]
         if changelog is not None:
             emitted += [
                 [
-                    Emit(changelog, partition.index, key, None if value is None else encode(key, value))
+                    (changelog, partition.index, key, None if value is None else encode(key, value), None)
                     for key, value in partition.store.changes()
                 ]
                 for partition in touched

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from streams.connection import KafkaConnection
-    from streams.handler import Emit, Record
+    from streams.handler import Headers, Record, Write
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ _PAUSE_SECONDS: Final = 0.2
 class Route(Protocol):
     """What a relay's application does."""
 
-    def __call__(self, records: Sequence[Record]) -> Iterable[Emit]:
+    def __call__(self, records: Sequence[Record]) -> Iterable[Write]:
         """What these records, of any partitions and each partition's in order, lead to."""
         ...
 
@@ -150,9 +150,9 @@ class RelaySession:
         self._consumer.close()
         self._producer.purge()
 
-    def _write(self, emits: Iterable[Emit]) -> None:
-        for emit in emits:
-            self._produce(emit.topic, emit.partition, emit.key, emit.value, emit.headers)
+    def _write(self, writes: Iterable[Write]) -> None:
+        for write in writes:
+            self._produce(*write)
         self._flush()
         failed, self._failed = self._failed, []
         for error, message in failed:
@@ -165,11 +165,11 @@ class RelaySession:
                 raise stream_error(self._failed[0][0], f"writing to {self._config.dead_letter}")
 
     def _produce(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: object
+        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None
     ) -> None:
         while True:
             try:
-                self._producer.produce(topic, value, key, partition, headers=headers)  # type: ignore[arg-type]
+                self._producer.produce(topic, value, key, partition, headers=headers)
             except BufferError:
                 self._producer.poll(0.05)
                 continue
@@ -183,8 +183,8 @@ class RelaySession:
 
     def _bury(self, error: KafkaError, message: Message) -> None:
         """Send a record whose topic does not exist to the dead-letter topic."""
-        headers = [
-            *cast("list[tuple[str, bytes]]", message.headers() or []),
+        headers: Headers = [
+            *cast("Headers", message.headers() or []),
             ("dead-letter.reason", f"{error.name()}: {error.str()}".encode()),
             ("dead-letter.service", f"{self._config.service}-{self._config.instance}".encode()),
             ("dead-letter.destination", (message.topic() or "").encode()),

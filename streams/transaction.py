@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from confluent_kafka import TopicPartition
 
     from streams.connection import ClientConfig
-    from streams.handler import Emit
+    from streams.handler import Write
 
 _CALL_SECONDS: Final = 10.0
 _OPEN_SECONDS: Final = 60.0
@@ -45,11 +45,11 @@ class TransactionalProducer:
 
     def commit(
         self,
-        emits: Iterable[Emit],
+        writes: Iterable[Write],
         offsets: list[TopicPartition] | None = None,
         group_metadata: object = None,
     ) -> None:
-        """Write ``emits`` in order and the next ``offsets`` to read, in one transaction.
+        """Write ``writes`` in order and the next ``offsets`` to read, in one transaction.
 
         Raises AbortedError, SessionLostError or FencedError; in each case none of it is visible, except that after
         SessionLostError all of it may be.
@@ -57,7 +57,7 @@ class TransactionalProducer:
         producer = self._producer
         try:
             producer.begin_transaction()
-            self._produce(emits)
+            self._produce(writes)
             crash_point("stream.produced")
             if offsets:
                 self._send_offsets(offsets, group_metadata)
@@ -74,9 +74,9 @@ class TransactionalProducer:
         """Drop the connection and whatever was not committed."""
         self._producer.purge()
 
-    def _produce(self, emits: Iterable[Emit]) -> None:
+    def _produce(self, writes: Iterable[Write]) -> None:
         produce = self._producer.produce
-        for topic, partition, key, value, headers in emits:
+        for topic, partition, key, value, headers in writes:
             while True:
                 try:
                     if headers is None:
