@@ -1,0 +1,27 @@
+"""The block builder's errors.
+
+BuilderError
+├── HistoryError          firehose or directory is not what was sealed before, or contradicts itself
+├── StoreError            the block store cannot be written, or lacks what ``blocks`` says is there
+└── SecondBuilderError    another builder works on this store or this log
+"""
+
+from __future__ import annotations
+
+from parley.errors import ParleyError
+
+
+class BuilderError(ParleyError):
+    """Base of every error raised on purpose by the block builder."""
+
+
+class HistoryError(BuilderError):
+    """What was read is not the history that was sealed; nothing may be sealed on top of it."""
+
+
+class StoreError(BuilderError):
+    """The block store cannot be written, or lacks what ``blocks`` says is there."""
+
+
+class SecondBuilderError(BuilderError):
+    """Another builder works on this store or this log; stop one of the two."""

@@ -1,0 +1,107 @@
+"""Which block a transaction or message stands in, found by scanning a block store; a database does it faster at scale.
+
+Nothing outside the blocks is needed or believed. The scan goes from the newest block back and stops at what is asked for;
+what it passed is remembered (some hundred bytes a transaction), so many questions cost one scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from parley.blocks import BlockStore, SealedTransaction
+from parley.directory import entry_of
+from parley.envelope import message_id
+from parley.errors import ProofError
+from parley.identifiers import transaction_text
+from parley.schemas import Envelope, FirehoseEvent, MessageId, TransactionId, decode
+
+__all__ = ["DirectoryPlace", "Lookup", "Place"]
+
+
+class Place(NamedTuple):
+    """Where an event stands: the block, the transaction's leaf in it, and the event's number in the transaction."""
+
+    height: int
+    leaf_index: int
+    event_index: int
+
+
+class DirectoryPlace(NamedTuple):
+    """Where a directory record stands: the block, and its leaf in it."""
+
+    height: int
+    leaf_index: int
+
+
+class Lookup:
+    """Finds places in one store; every method raises ProofError for what is not there or does not verify, and
+    WireError for a sealed event that cannot be read.
+    """
+
+    def __init__(self, store: BlockStore) -> None:
+        self.store: BlockStore = store
+        self._transactions: dict[TransactionId, Place] = {}
+        self._messages: dict[MessageId, Place] = {}
+        self._participants: dict[str, DirectoryPlace] = {}
+        self._directory_from = 0
+        self._transactions_to = len(store)
+        self._messages_to = len(store)
+
+    def transaction(self, transaction_id: TransactionId) -> Place:
+        """The last event of an ended transaction."""
+        while (found := self._transactions.get(transaction_id)) is None:
+            if self._transactions_to == 0:
+                raise ProofError(
+                    f"transaction {transaction_text(transaction_id)} is in none of the {len(self.store)} blocks; it has"
+                    " not ended, is not sealed yet, or is of another log"
+                )
+            self._transactions_to -= 1
+            for place, sealed in self._sealed(self._transactions_to):
+                self._transactions[sealed.record.transaction_id] = place
+        return found
+
+    def message(self, wanted: MessageId) -> Place:
+        """The event that carries a message."""
+        while (found := self._messages.get(wanted)) is None:
+            if self._messages_to == 0:
+                raise ProofError(
+                    f"message {wanted.hex()} is in none of the {len(self.store)} blocks; its transaction has not ended,"
+                    " is not sealed yet, or is of another log"
+                )
+            self._messages_to -= 1
+            for place, sealed in self._sealed(self._messages_to):
+                for index, event in enumerate(sealed.events):
+                    envelope = decode(event, FirehoseEvent).envelope
+                    if envelope is not None:
+                        identity = message_id(decode(envelope, Envelope).payload)
+                        self._messages[identity] = place._replace(event_index=index)
+        return found
+
+    def participant(self, name: str) -> DirectoryPlace:
+        """The directory record that admitted a participant; reads the blocks that have directory records, oldest first."""
+        while (found := self._participants.get(name)) is None:
+            if self._directory_from == len(self.store):
+                raise ProofError(f"{name} is in no directory record of the {len(self.store)} blocks")
+            height = self._directory_from
+            self._directory_from += 1
+            header = self.store.header(height)
+            if header.directory_records:
+                for index, entry in enumerate(self.store.block(height).entries, header.transactions):
+                    self._participants.setdefault(
+                        entry_of(entry.record).participant, DirectoryPlace(height, index)
+                    )
+        return found
+
+    def directory_version(self, version: int) -> DirectoryPlace:
+        """Where a version of the directory stands; reads headers and one block."""
+        height = self.store.height_of_directory_version(version)
+        header = self.store.header(height)
+        for index, entry in enumerate(self.store.block(height).entries, header.transactions):
+            if entry.record.version == version:
+                return DirectoryPlace(height, index)
+        raise ProofError(f"block {height}: covers directory version {version} but does not hold its record")
+
+    def _sealed(self, height: int) -> Iterator[tuple[Place, SealedTransaction]]:
+        for index, sealed in enumerate(self.store.block(height).transactions):
+            yield Place(height, index, len(sealed.events) - 1), sealed

@@ -1,0 +1,206 @@
+"""A whole small ledger made in memory for tests: participants, directory, and transactions judged by the real lifecycle.
+
+It stands in for the router alone: keys, signatures, encodings, chain hashes and rules are the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from parley import lifecycle
+from parley.directory import Directory
+from parley.envelope import DIRECTORY_ENTRY_TYPE, MESSAGE_TYPE, message_id, seal
+from parley.firehose import chain_hash, event_digest
+from parley.keys import SigningKey
+from parley.schemas import (
+    ZERO_HASH,
+    Action,
+    DirectoryEntry,
+    Ending,
+    FinishRule,
+    FirehoseEvent,
+    Hash,
+    Message,
+    PublicKey,
+    Role,
+    Terms,
+    TransactionId,
+    TransactionState,
+    decode,
+    encode,
+)
+from parley.schemas import Party as PartyOfTerms
+
+HOUR = 3_600_000
+START = 1_800_000_000_000
+
+
+def signing_key(name: str) -> SigningKey:
+    return SigningKey(sha256(name.encode()).digest())
+
+
+@dataclass
+class Pipeline:
+    events: list[bytes] = field(default_factory=list)
+    chain: Hash = ZERO_HASH
+
+
+class Ledger:
+    """``firehose[p]`` holds pipeline p's encoded events in order, ``directory_records`` the directory's."""
+
+    def __init__(self, banks: int = 3, pipelines: int = 2) -> None:
+        self.now = START
+        self.registrar = signing_key("registrar")
+        self.directory = Directory(self.registrar.public)
+        self.directory_records: list[bytes] = []
+        self.pipelines = [Pipeline() for _ in range(pipelines)]
+        self.transactions = 0
+        self.admit("registrar", "REGISTRAR")
+        for number in range(banks):
+            self.admit(f"bank-{number}")
+
+    @property
+    def firehose(self) -> list[list[bytes]]:
+        return [pipeline.events for pipeline in self.pipelines]
+
+    def admit(self, name: str, role: Role = "BANK", keys: Sequence[SigningKey] = ()) -> None:
+        keys = keys or (signing_key(name),)
+        publics = tuple(PublicKey(key.id, key.public) for key in keys)
+        entry = DirectoryEntry(
+            name, f"{name.title()} plc", "529900T8BM49AURSDO55", None, "DE", role, publics, (), (name,)
+        )
+        signers = keys if role == "REGISTRAR" else (*keys, self.registrar)
+        envelope = seal(DIRECTORY_ENTRY_TYPE, entry, *signers)
+        record = encode(self.directory.admit(envelope, self.now))
+        self.directory.apply(record)
+        self.directory_records.append(record)
+
+    def open(
+        self,
+        pipeline: int = 0,
+        parties: Sequence[str] = ("bank-0", "bank-1"),
+        kind: str = "dvp",
+        deadline: int | None = None,
+        rule: FinishRule = "ANY",
+        content: bytes = b"I have 1,000 EUR to pay for 10 DE0001102580",
+        keys: Sequence[SigningKey] = (),
+    ) -> Deal:
+        self.transactions += 1
+        identity = bytearray(sha256(f"transaction {self.transactions}".encode()).digest()[:16])
+        identity[6] = 0x70 | identity[6] & 0x0F
+        identity[8] = 0x80 | identity[8] & 0x3F
+        terms = Terms(
+            kind,
+            tuple(PartyOfTerms(name, name) for name in parties),
+            self.now + HOUR if deadline is None else deadline,
+            self.now + HOUR,
+            rule,
+        )
+        deal = Deal(self, TransactionId(bytes(identity)), pipeline, terms)
+        deal.say(parties[0], "OPEN", content, keys)
+        return deal
+
+    def trade(self, pipeline: int = 0) -> Deal:
+        """The dialogue of a delivery versus payment: four messages, finished."""
+        deal = self.open(pipeline)
+        deal.say("bank-1", content=b"I commit to deliver on confirmation of the cash")
+        deal.say("bank-0", content=b"Cash confirmed")
+        deal.say("bank-1", "FINISH", b"Delivered")
+        return deal
+
+    def append(
+        self, pipeline: int, transaction_id: TransactionId, envelope: bytes | None, ended: Ending | None
+    ) -> tuple[int, Hash]:
+        self.now += 1
+        at = self.pipelines[pipeline]
+        sequence = len(at.events)
+        event = FirehoseEvent(
+            pipeline,
+            sequence,
+            at.chain,
+            2 * sequence,
+            self.now,
+            self.directory.version,
+            transaction_id,
+            envelope,
+            ended,
+        )
+        encoded = encode(event)
+        digest = event_digest(encoded)
+        at.events.append(encoded)
+        at.chain = chain_hash(at.chain, digest)
+        return sequence, digest
+
+
+@dataclass
+class Deal:
+    """A transaction under way."""
+
+    ledger: Ledger
+    id: TransactionId
+    pipeline: int
+    terms: Terms
+    state: TransactionState | None = None
+
+    def say(
+        self,
+        sender: str,
+        action: Action = "CONTINUE",
+        content: bytes = b"",
+        keys: Sequence[SigningKey] = (),
+    ) -> bytes:
+        """Send a message as the sender, and give its id."""
+        head = None if self.state is None else lifecycle.head_of(self.state)
+        message = Message(
+            self.id,
+            self.pipeline,
+            0 if head is None else head.sequence + 1,
+            None if head is None else head.message_id,
+            sender,
+            tuple(party.address for party in self.terms.parties if party.participant != sender),
+            self.ledger.now,
+            action,
+            self.terms if head is None else None,
+            "text/plain",
+            content,
+            None,
+            (),
+        )
+        assert lifecycle.well_formed(message) is None
+        assert lifecycle.judge(self.state, message, self.ledger.now) is None
+        envelope = seal(MESSAGE_TYPE, message, *(keys or (signing_key(sender),)))
+        change = lifecycle.step(self.state, message)
+        ended = None
+        if change.outcome is not None:
+            assert self.state is not None
+            ended = Ending(
+                change.outcome, self.terms.kind, self.state.opened_at, (), lifecycle.events_of(self.state)
+            )
+        sequence, digest = self.ledger.append(self.pipeline, self.id, encode(envelope), ended)
+        identity = message_id(envelope.payload)
+        self.state = lifecycle.recorded(
+            self.state, message, change, identity, sequence, digest, self.ledger.now
+        )
+        return identity
+
+    def expire(self) -> None:
+        """Let the deadline pass."""
+        assert self.state is not None
+        self.ledger.now = max(self.ledger.now, self.terms.deadline)
+        ended = Ending(
+            "TIMED_OUT",
+            self.terms.kind,
+            self.state.opened_at,
+            self.state.due,
+            lifecycle.events_of(self.state),
+        )
+        self.ledger.append(self.pipeline, self.id, None, ended)
+        self.state = lifecycle.expired(self.state, self.ledger.now)
+
+    @property
+    def last_event(self) -> FirehoseEvent:
+        assert self.state is not None
+        sequence = lifecycle.last_sequence(self.state)
+        return decode(self.ledger.pipelines[self.pipeline].events[sequence], FirehoseEvent)
