@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -100,8 +101,9 @@ def create_account_file(path: Path) -> AnchorAccount:
     """A new key in a new file that only its owner may read. Raises SigningKeyError if the file exists."""
     account: LocalAccount = Account.create()
     try:
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(account.key.hex().removeprefix("0x") + "\n", encoding="ascii")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(account.key.hex().removeprefix("0x") + "\n")
     except OSError as error:
         raise SigningKeyError(
             f"{path} cannot be written: {error.strerror}; keep the key that is there"

@@ -13,8 +13,7 @@ ParleyError
     │   └── ContractRefusedError    the contract would revert
     ├── CheckpointError       the log's checkpoint cannot be read or is not signed by the log
     ├── SigningKeyError       the account's key file cannot be used
-    ├── DeploymentError       the contract cannot be compiled or deployed
-    └── SettingsError         the settings are incomplete or wrong
+    └── DeploymentError       the contract cannot be compiled or deployed
 
 What an auditor meets is ``parley.errors.ProofError``.
 """
@@ -74,7 +73,3 @@ class SigningKeyError(AnchorError):
 
 class DeploymentError(AnchorError):
     """The contract could not be compiled or deployed."""
-
-
-class SettingsError(AnchorError):
-    """Settings are missing, wrong or unknown; the message names each."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from parley.errors import WireError
 from parley.schemas import AnchorEvent, decode, encode
+from streams.catalogue import ANCHORS
 from streams.handler import Emit
 from streams.reader import Reader
 from streams.transaction import TransactionalProducer
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from streams.connection import KafkaConnection
 
-TOPIC: Final = "anchors"
 _PARTITION: Final = 0
 _FIRST_WINDOW: Final = 2_000
 """Offsets looked back over at first; an anchor's life takes a few dozen."""
@@ -46,13 +46,13 @@ class AnchorEvents:
 
         """
         reader = Reader(self._connection)
-        low, high = reader.bounds(TOPIC, _PARTITION)
+        low, high = reader.bounds(ANCHORS, _PARTITION)
         window = _FIRST_WINDOW
         while True:
             start = max(low, high - window)
             events = [
                 event
-                for record in reader.read_partition(TOPIC, _PARTITION, start, high)
+                for record in reader.read_partition(ANCHORS, _PARTITION, start, high)
                 if (event := self._ours(record.value())) is not None
             ]
             if start == low or any(event.state == "FINAL" for event in events):
@@ -69,7 +69,7 @@ class AnchorEvents:
 
         """
         self._producer.commit(
-            Emit(TOPIC, _PARTITION, str(event.log_size).encode(), encode(event)) for event in events
+            Emit(ANCHORS, _PARTITION, str(event.log_size).encode(), encode(event)) for event in events
         )
 
     def close(self) -> None:

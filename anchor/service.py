@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from parley.schemas import AnchorEvent
+    from streams.runtime import Stop
 
 STARTED: Final = "anchor.started"
 EVENT: Final = "anchor.event"
@@ -75,13 +76,6 @@ class Checkpoints(Protocol):
     """What the loop needs of the log; ``anchor.source.CheckpointSource`` is one."""
 
     def newest(self) -> TreeHead | None: ...
-
-
-class Stop(Protocol):
-    """Tells when to end; ``threading.Event`` is one."""
-
-    def is_set(self) -> bool: ...
-    def wait(self, timeout: float) -> bool: ...
 
 
 def milliseconds() -> int:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Final
 
 from eth_utils.address import is_address, to_checksum_address
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from anchor.core import Policy
-from anchor.errors import SettingsError
-
-PREFIX: Final = "PARLEY_ANCHOR_"
+from streams.settings import ServiceSettings
 
 _MAIN_NETS: Final = frozenset({1, 10, 56, 100, 137, 8453, 43114, 59144})
 _DEVELOPMENT_NETS: Final = frozenset({1337, 31337})
 _GWEI: Final = 10**9
 
 
-class AnchorSettings(BaseSettings):
+class AnchorSettings(ServiceSettings):
     """Of ``python -m anchor``. Times in seconds."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX)
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix="PARLEY_ANCHOR_")
 
-    kafka_bootstrap: str
-    kafka_username: str
-    kafka_password_file: Path
     checkpoint: str
     """The block store's ``checkpoint``: a path, or an http(s) address."""
     log_key_file: Path
@@ -50,8 +44,6 @@ class AnchorSettings(BaseSettings):
     fee_cap_gwei: int = Field(200, ge=1)
     """The most offered for a unit of gas; above it, anchoring waits and raises an alarm."""
     rpc_timeout: float = Field(10.0, gt=0)
-    metrics_port: int = Field(0, ge=0, le=65_535)
-    """0 serves no metrics."""
 
     @field_validator("rpc", mode="before")
     @classmethod
@@ -87,19 +79,6 @@ class AnchorSettings(BaseSettings):
             rebroadcast_after=round(self.stuck_after * 1000 / 4),
             fee_cap=self.fee_cap_gwei * _GWEI,
         )
-
-
-def load_settings() -> AnchorSettings:
-    """The settings in the environment. Raises SettingsError, naming each variable that is wrong, missing or unknown."""
-    names = {PREFIX + field.upper() for field in AnchorSettings.model_fields}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in names)
-    if unknown:
-        raise SettingsError(f"unknown settings {', '.join(unknown)}; correct or remove them")
-    try:
-        return AnchorSettings()  # type: ignore[call-arg]  # the environment gives them
-    except ValidationError as error:
-        wrong = (f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        raise SettingsError("; ".join(wrong)) from None
 
 
 def _usual_confirmations(chain_id: int) -> int:
