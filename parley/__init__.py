@@ -1,0 +1,76 @@
+"""What a participant's program uses; each name is explained where it is defined. Loaded on first use, so that importing one
+part does not cost the others (the command line verifies proofs without ever loading Kafka's driver).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from parley.client import CONTENT_LIMIT, Participant, connect
+    from parley.deal import (
+        Accepted,
+        Deal,
+        DealMessage,
+        InboxEvent,
+        Received,
+        TimedOut,
+        Unverified,
+    )
+    from parley.errors import ParleyError, RefusedError, TransportError, VerificationError
+    from parley.kafka import KafkaAccess, KafkaTransport
+    from parley.keys import SigningKey
+    from parley.keystore import Keystore
+    from parley.schemas import Party
+
+__all__ = [
+    "CONTENT_LIMIT",
+    "Accepted",
+    "Deal",
+    "DealMessage",
+    "InboxEvent",
+    "KafkaAccess",
+    "KafkaTransport",
+    "Keystore",
+    "ParleyError",
+    "Participant",
+    "Party",
+    "Received",
+    "RefusedError",
+    "SigningKey",
+    "TimedOut",
+    "TransportError",
+    "Unverified",
+    "VerificationError",
+    "connect",
+]
+
+_HOMES = {
+    "CONTENT_LIMIT": "client",
+    "Participant": "client",
+    "connect": "client",
+    "Accepted": "deal",
+    "Deal": "deal",
+    "DealMessage": "deal",
+    "InboxEvent": "deal",
+    "Received": "deal",
+    "TimedOut": "deal",
+    "Unverified": "deal",
+    "ParleyError": "errors",
+    "RefusedError": "errors",
+    "TransportError": "errors",
+    "VerificationError": "errors",
+    "KafkaAccess": "kafka",
+    "KafkaTransport": "kafka",
+    "SigningKey": "keys",
+    "Keystore": "keystore",
+    "Party": "schemas",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'parley' has no attribute {name!r}")
+    return getattr(import_module(f"parley.{home}"), name)
