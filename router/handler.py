@@ -51,14 +51,14 @@ forgotten before, and a restart replays no more of the firehose than this.
 """
 
 
-class Due(NamedTuple):
-    """A receipt that the commit's end will sign, and where it goes."""
+class Delivery(NamedTuple):
+    """What goes to an address at the commit's end, in the order of the firehose: a record, or a receipt to be signed."""
 
     address: str
-    pending: PendingReceipt
+    content: bytes | PendingReceipt
 
 
-RouterPartition = Partition[State, Due]
+RouterPartition = Partition[State, Delivery]
 
 
 class Router:
@@ -168,17 +168,18 @@ class Router:
         self._place(partition, position)
 
     def before_commit(self, partitions: Sequence[RouterPartition]) -> None:
-        """Sign the commit's receipts with one signature and send each to its sender."""
-        due = [
-            (partition, address, pending)
+        """Sign the commit's receipts with one signature, and send every address what it is due, in order."""
+        pending = [
+            content
             for partition in partitions
-            for address, pending in partition.deferred
+            for _, content in partition.deferred
+            if isinstance(content, PendingReceipt)
         ]
-        if not due:
-            return
-        receipts = issue_receipts([pending for _, _, pending in due], self._key)
-        for (partition, address, _), receipt in zip(due, receipts, strict=True):
-            partition.emit(DELIVERIES, address.encode(), encode(receipt))
+        receipts = iter(issue_receipts(pending, self._key) if pending else ())
+        for partition in partitions:
+            for address, content in partition.deferred:
+                value = content if isinstance(content, bytes) else encode(next(receipts))
+                partition.emit(DELIVERIES, address.encode(), value)
 
     def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Count what was committed."""
@@ -217,20 +218,20 @@ class Router:
             pending = PendingReceipt(
                 original.message_id, original.digest, None, state.terms.deadline + self._limits.block_grace
             )
-            partition.deferred.append(Due(decision.receipt_to, pending))
+            partition.deferred.append(Delivery(decision.receipt_to, pending))
             return position
         self._accept(partition, transaction_id, decision)
         assert decision.receipt_to is not None
         block_by = decision.transaction.terms.deadline + self._limits.block_grace
         pending = PendingReceipt(submission.message_id, decision.digest, decision.event, block_by)
-        partition.deferred.append(Due(decision.receipt_to, pending))
+        partition.deferred.append(Delivery(decision.receipt_to, pending))
         return decision.pipeline
 
     def _accept(self, partition: RouterPartition, transaction_id: TransactionId, accepted: Accepted) -> None:
         partition.store.put(transaction_id, accepted.transaction, accepted.pipeline.sequence - 1)
         partition.emit(FIREHOSE, transaction_id, accepted.event)
         for address in dict.fromkeys(accepted.recipients):
-            partition.emit(DELIVERIES, address.encode(), accepted.event)
+            partition.deferred.append(Delivery(address, accepted.event))
 
     def _refuse(
         self, partition: RouterPartition, position: PipelineState, refused: Refused, offset: int
@@ -238,7 +239,7 @@ class Router:
         rejection = encode(refused.rejection(partition.index, offset, position.time, self._directory.version))
         partition.emit(REJECTED, refused.message_id, rejection, partition=0)
         if refused.address is not None:
-            partition.emit(DELIVERIES, refused.address.encode(), rejection)
+            partition.deferred.append(Delivery(refused.address, rejection))
 
     def _wake(self, partition: RouterPartition, position: PipelineState, key: bytes) -> PipelineState:
         """Time out a transaction whose deadline has passed, or forget one whose opening cannot be replayed any more."""

@@ -1,0 +1,133 @@
+"""Sets a backbone up on a running broker: topics, users, keys and the directory's first entries; starts no process.
+
+Everything secret lies in the stack's folder under ``secrets/``, and is made once: a second call finds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from deploy.folder import StackFolder
+from parley.directory import Directory
+from parley.envelope import DIRECTORY_ENTRY_TYPE, countersign, seal
+from parley.errors import KeystoreError
+from parley.keys import SigningKey, public_key
+from parley.private_files import read_private, write_new
+from parley.schemas import DirectoryEntry, Envelope, Role, encode
+from streams import catalogue
+from streams.connection import KafkaConnection
+from streams.provisioning import Provisioner, User
+from streams.reader import Follower
+from streams.writer import write
+
+__all__ = ["OPERATOR", "REGISTRAR", "Backbone", "Participant"]
+
+REGISTRAR: Final = "registrar"
+OPERATOR: Final = "operator"
+
+_SERVICES: Final = (
+    catalogue.Role.ROUTER,
+    catalogue.Role.DELIVERY,
+    catalogue.Role.ADMISSION,
+    catalogue.Role.BLOCKBUILDER,
+    catalogue.Role.ANCHOR,
+    catalogue.Role.REGISTRAR,
+    catalogue.Role.OPERATOR,
+)
+_PATIENCE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A Kafka user to be provisioned, and the entry it has signed (none for one that only reads)."""
+
+    user: str
+    password: str
+    role: catalogue.Role
+    addresses: tuple[str, ...] = ()
+    envelope: Envelope | None = None
+
+
+class Backbone:
+    """One operator's backbone: a broker, and the folder of secrets that belongs to it."""
+
+    def __init__(self, folder: StackFolder, admin: KafkaConnection, *, pipelines: int, durable: bool) -> None:
+        """``admin`` is a super user; ``durable`` flushes the record's topics to disk before they are acknowledged."""
+        self.folder = folder
+        self.admin = admin
+        self.pipelines = pipelines
+        self._provisioner = Provisioner(admin, durable=durable)
+
+    def provision(self) -> None:
+        """Make topics, service users, keys, and submit the registrar's and the operator's directory entries."""
+        self._provisioner.provision_topics(self.pipelines)
+        users = [User(role.value, role, self.folder.password(role.value)) for role in _SERVICES]
+        self._provisioner.provision_users(users)
+        registrar, router, builder = self.registrar_key, self.key("router"), self.key("blockbuilder")
+        root = _entry(REGISTRAR, "The registrar", "REGISTRAR", registrar)
+        operator = _entry(OPERATOR, "The operator", "OPERATOR", router, builder)
+        self._submit(
+            [
+                seal(DIRECTORY_ENTRY_TYPE, root, registrar),
+                self.countersign(seal(DIRECTORY_ENTRY_TYPE, operator, router, builder)),
+            ]
+        )
+
+    def key(self, name: str) -> SigningKey:
+        """The operator's signing key of that name; the first call makes it."""
+        path = self.folder.secrets / f"{name}.seed"
+        if not path.exists():
+            write_new(path, SigningKey.generate().seed)
+        return SigningKey(read_private(path))
+
+    @property
+    def registrar_key(self) -> SigningKey:
+        """The key that admits participants: the directory's root of trust."""
+        return self.key(REGISTRAR)
+
+    def connection(self, user: str) -> KafkaConnection:
+        """The connection of a service user."""
+        return KafkaConnection(self.admin.bootstrap, user, self.folder.password(user))
+
+    def countersign(self, envelope: Envelope) -> Envelope:
+        """The registrar's signature on an entry whose facts the registrar has checked."""
+        return countersign(envelope, self.registrar_key)
+
+    def join(self, participants: Sequence[Participant]) -> None:
+        """Give each its Kafka user, permissions and inboxes, and submit its entry, countersigned, for admission."""
+        self._provisioner.provision_users(
+            [User(each.user, each.role, each.password, each.addresses) for each in participants]
+        )
+        self._submit([self.countersign(each.envelope) for each in participants if each.envelope is not None])
+
+    def await_admission(self, participants: Iterable[str]) -> Directory:
+        """The directory once all of these stand in it.
+
+        Raises:
+            KeystoreError: they are not admitted within 30 s; the admission process or its dead letters say why.
+        """
+        missing = set(participants)
+        directory = Directory(self.registrar_key.public)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        with Follower(self.connection(OPERATOR), catalogue.DIRECTORY, {0: 0}) as follower:
+            while missing:
+                for record in follower.poll(timeout_s=0.1):
+                    if (data := record.value()) is not None:
+                        missing.discard(directory.apply(data).participant)
+                if missing and time.monotonic() > deadline:
+                    raise KeystoreError(
+                        f"not admitted after {_PATIENCE_SECONDS:.0f} s: {', '.join(sorted(missing))}"
+                    )
+        return directory
+
+    def _submit(self, envelopes: Sequence[Envelope]) -> None:
+        write(self.connection(REGISTRAR), catalogue.ADMISSIONS, *map(encode, envelopes))
+
+
+def _entry(name: str, legal_name: str, role: Role, *keys: SigningKey) -> DirectoryEntry:
+    return DirectoryEntry(
+        name, legal_name, None, None, "ZZ", role, tuple(public_key(key.public) for key in keys), (), (name,)
+    )
