@@ -65,6 +65,16 @@ class StackFolder:
             write_private(path, secrets.token_urlsafe(24))
         return path.read_text(encoding="ascii").strip()
 
+    def last_port(self, name: str) -> int | None:
+        """The port that this part had last time, so that a restarted stack is found where it was."""
+        try:
+            return int((self.run / f"{name}.port").read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
+    def remember_port(self, name: str, port: int) -> None:
+        (self.run / f"{name}.port").write_text(f"{port}\n", encoding="ascii")
+
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may ever read, whole or not at all."""

@@ -178,10 +178,8 @@ class ChildProcess:
         """End the process and its group: the stop signal first, then, after the time it is given, SIGKILL."""
         if self.exit_code is None:
             self._process.send_signal(self._stop_signal)
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self._process.wait(self._stop_seconds)
-            except subprocess.TimeoutExpired:
-                pass
         self._kill_group()
         self._process.wait()
         self._pid_file.unlink(missing_ok=True)
@@ -218,6 +216,13 @@ def last_lines(path: Path, count: int) -> list[str]:
             return [f"  {line}" for line in file.read().decode(errors="replace").splitlines()[-count:]]
     except OSError:
         return ["  (there is no log)"]
+
+
+def text_after(path: Path, begin: int) -> str:
+    """What a log holds from byte ``begin`` on."""
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")
 
 
 def _die_with(parent: int, death_signal: signal.Signals) -> None:
