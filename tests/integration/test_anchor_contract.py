@@ -38,22 +38,25 @@ def root(size: int) -> Hash:
 
 @pytest.fixture
 def web3(anvil: Anvil) -> Iterator[Web3]:
-    """The node; what a test changes of it is undone."""
-    node = Web3(HTTPProvider(anvil.url))
-    snapshot = node.provider.make_request("evm_snapshot", [])["result"]  # type: ignore[arg-type]
-    yield node
-    node.provider.make_request("evm_revert", [snapshot])  # type: ignore[arg-type]
+    """The node, mining each transaction at once; what a test changes of it is undone."""
+    anvil.call("evm_setIntervalMining", 0)
+    anvil.call("evm_setAutomine", True)
+    snapshot = anvil.call("evm_snapshot")
+    yield Web3(HTTPProvider(anvil.rpc))
+    anvil.call("evm_revert", snapshot)
+    anvil.call("evm_setAutomine", False)
+    anvil.call("evm_setIntervalMining", 1)
 
 
 @pytest.fixture
 def endpoints(anvil: Anvil) -> Endpoints:
-    return Endpoints([anvil.url], CHAIN_ID, timeout=5)
+    return Endpoints([anvil.rpc], CHAIN_ID, timeout=5)
 
 
 @pytest.fixture
-def account(web3: Web3, tmp_path: Path) -> AnchorAccount:
+def account(anvil: Anvil, web3: Web3, tmp_path: Path) -> AnchorAccount:
     account = create_account_file(tmp_path / "account.key")
-    web3.provider.make_request("anvil_setBalance", [account.address, hex(10**18)])  # type: ignore[arg-type]
+    anvil.fund(account.address, 10**18)
     return account
 
 
@@ -211,11 +214,11 @@ class TestDeployment:
         assert file.read_text() == f"{address}\n"
 
     def test_other_code_at_the_address_is_never_passed_off_as_ours(
-        self, web3: Web3, endpoints: Endpoints, account: AnchorAccount, tmp_path: Path
+        self, anvil: Anvil, endpoints: Endpoints, account: AnchorAccount, tmp_path: Path
     ) -> None:
         file = tmp_path / "contract"
         address, _ = deploy_once(endpoints, account, file)
-        web3.provider.make_request("anvil_setCode", [address, "0x6001"])  # type: ignore[arg-type]
+        anvil.call("anvil_setCode", address, "0x6001")
         with pytest.raises(DeploymentError, match="other code stands"):
             deploy_once(endpoints, account, file)
         with pytest.raises(ProofError, match="other code"):
@@ -235,9 +238,9 @@ class TestDeployment:
 
 class TestEndpoints:
     def test_a_dead_endpoint_is_passed_over_and_not_asked_again(self, anvil: Anvil) -> None:
-        endpoints = Endpoints([NOWHERE, anvil.url], CHAIN_ID, timeout=5)
+        endpoints = Endpoints([NOWHERE, anvil.rpc], CHAIN_ID, timeout=5)
         assert endpoints.ask(lambda web3: web3.eth.chain_id) == CHAIN_ID
-        assert endpoints.current == anvil.url.removeprefix("http://")
+        assert endpoints.current == anvil.rpc.removeprefix("http://")
 
     def test_none_answering_is_said_without_showing_keys(self) -> None:
         with pytest.raises(ChainUnreachableError, match=r"127\.0\.0\.1:1") as caught:
@@ -246,7 +249,7 @@ class TestEndpoints:
 
     def test_another_chain_is_refused(self, anvil: Anvil) -> None:
         with pytest.raises(WrongChainError, match="serves chain 31337, not 1"):
-            Endpoints([anvil.url], 1, timeout=5).ask(lambda web3: web3.eth.chain_id)
+            Endpoints([anvil.rpc], 1, timeout=5).ask(lambda web3: web3.eth.chain_id)
 
 
 class TestVerifying:
