@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.anvil import Anvil
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
+from deploy.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +17,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A broker; ``kafka.admin`` is the super user's connection."""
     with Kafka(StackFolder(tmp_path_factory.mktemp("kafka"))) as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A database server; ``postgres.dsn`` reaches its database."""
+    with Postgres(StackFolder(tmp_path_factory.mktemp("postgres"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
+    """A chain with one block a second."""
+    with Anvil(StackFolder(tmp_path_factory.mktemp("anvil"))) as chain:
+        yield chain
