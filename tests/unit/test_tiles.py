@@ -239,6 +239,17 @@ def test_a_file_that_is_cut_too_long_or_missing_is_refused_with_its_name(data: s
             list(TileReader(Files(changed).fetch, 700, merkle.root(LEAVES[:700])).entries())
 
 
+def test_a_forged_entry_is_refused_even_with_its_own_tile_forged_to_fit() -> None:
+    _, files = grown(700)
+    forged = grow(Edge(), [*ENTRIES[:300], b"forged", *ENTRIES[301:700]]).files
+    pair = {path: forged[path] for path in ("tile/0/001", "tile/entries/001")}
+    log = TileReader(Files({**files, **pair}).fetch, 700, merkle.root(LEAVES[:700]))
+    assert log.entry(0) == ENTRIES[0]
+    for reading in (lambda: log.entry(300), lambda: log.leaf_hash(300), lambda: log.inclusion_path(301)):
+        with pytest.raises(ProofError, match="tile/0/001"):
+            reading()
+
+
 def test_files_of_another_log_are_refused_before_anything_is_given_out() -> None:
     with pytest.raises(ProofError, match="another log"):
         TileReader(Files(grown(300)[1]).fetch, 300, merkle.root(LEAVES[1:301]))
