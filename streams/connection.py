@@ -64,6 +64,8 @@ class KafkaConnection:
             "compression.type": "lz4",
             "message.max.bytes": MAX_RECORD_BYTES,
             "queue.buffering.max.messages": 1_000_000,
+            # A topic that is not there is told within two seconds, not within thirty.
+            "topic.metadata.propagation.max.ms": 2_000,
             # Back-to-back transactions meet CONCURRENT_TRANSACTIONS and would sleep 100 ms each (librdkafka 967).
             "retry.backoff.ms": 1,
         }

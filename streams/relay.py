@@ -97,8 +97,6 @@ class RelaySession:
             | {
                 "delivery.report.only.error": True,
                 "on_delivery": self._on_failure,
-                # A topic that is not there is found out within a second, not within thirty.
-                "topic.metadata.propagation.max.ms": 1_000,
             }
         )
         self._consumer = Consumer(
