@@ -103,8 +103,9 @@ def _for_field(how: str, convert: _Convert) -> _Convert:
 
 
 def _reader(record: type[_Record]) -> _Convert:
-    """A function from fastavro's dict (in schema order) to the tuple."""
+    """A function from fastavro's dict, in whatever order, to the tuple."""
     make = record._make  # type: ignore[attr-defined]
+    names = record._fields  # type: ignore[attr-defined]
     steps: list[tuple[int, _Convert]] = []
     for index, hint in enumerate(get_type_hints(record).values()):
         if nested := _nested(hint):
@@ -112,11 +113,9 @@ def _reader(record: type[_Record]) -> _Convert:
             steps.append((index, _for_field(how, _reader(inner))))
         elif getattr(hint, "__origin__", None) is tuple:
             steps.append((index, tuple))
-    if not steps:
-        return lambda row: make(row.values())
 
     def read(row: dict[str, Any]) -> Any:
-        values = list(row.values())
+        values = [row[name] for name in names]
         for index, convert in steps:
             values[index] = convert(values[index])
         return make(values)
@@ -150,26 +149,25 @@ _ENCODERS = {
 }
 
 
-def _resolving(old: _Version) -> binary.Read:
+def resolving(strict: binary.Read, old: _AvroSchema, newest: _AvroSchema, convert: _Convert) -> binary.Read:
     """What reads bytes of an old version as the newest: strictly as they were written, then by Avro's resolution."""
-    strict = binary.reader(old.source)
-    convert, newest = _READERS[old.contract], _NEWEST[old.contract].schema
 
     def read(data: bytes, at: int) -> tuple[Any, int]:
         _, end = strict(data, at)
-        return convert(fastavro.schemaless_reader(BytesIO(data[at:end]), old.schema, newest)), end
+        return convert(fastavro.schemaless_reader(BytesIO(data[at:end]), old, newest)), end
 
     return read
 
 
-_DECODERS: dict[bytes, binary.Read] = {
-    prefix: (
-        binary.reader(version.source, vars(contracts))
-        if _NEWEST[version.contract] is version
-        else _resolving(version)
-    )
-    for prefix, version in _VERSIONS.items()
-}
+def _decoder(version: _Version) -> binary.Read:
+    newest = _NEWEST[version.contract]
+    if version is newest:
+        return binary.reader(version.source, vars(contracts))
+    convert = _READERS[version.contract]
+    return resolving(binary.reader(version.source), version.schema, newest.schema, convert)
+
+
+_DECODERS = {prefix: _decoder(version) for prefix, version in _VERSIONS.items()}
 
 
 def encode(value: NamedTuple) -> bytes:
@@ -270,5 +268,5 @@ def to_row(value: NamedTuple) -> dict[str, Any]:
 
 
 def from_row(contract: type[Contract], row: dict[str, Any]) -> Contract:
-    """The record that a row of an Avro container file holds; the row must be in the schema's field order."""
+    """The record that a row of an Avro container file holds."""
     return cast(Contract, _READERS[contract](row))
