@@ -142,12 +142,29 @@ class _Failures:
         )
 
 
+def _partitions(client: Producer | Consumer, topic: str, failures: _Failures, patience_s: float) -> set[int]:
+    """The partitions of a topic; asked again each second, so that a refused password is told at once."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            found = client.list_topics(topic, timeout=1).topics[topic]
+        except KafkaException as exception:
+            client.poll(0)  # serves what the driver has to report
+            if failures.refused or time.monotonic() > until:
+                raise failures.error(f"looking up {topic}", exception.args[0]) from exception
+        else:
+            if found.error is None:
+                return set(found.partitions)
+            raise failures.error(f"looking up {topic}", found.error)
+
+
 class KafkaTransport:
     """One participant's records over Kafka: writes ``ingest``, reads its inbox and the directory."""
 
-    def __init__(self, access: KafkaAccess, *, linger_ms: int = 2) -> None:
-        """``linger_ms`` is how long a record may wait for others to share its request."""
+    def __init__(self, access: KafkaAccess, *, linger_ms: int = 2, patience_s: float = PATIENCE_S) -> None:
+        """``linger_ms`` is how long a record may wait for others to share its request; ``patience_s`` bounds connecting."""
         self._access = access
+        self._patience = patience_s
         self._linger_ms = linger_ms
         self._failures = _Failures(access)
         self._pipelines = 0
@@ -188,11 +205,9 @@ class KafkaTransport:
     def _look_up(self) -> Standing:
         try:
             for topic in (self._inbox.topic, DIRECTORY, INGEST):
-                found = self._producer.list_topics(topic, timeout=PATIENCE_S).topics[topic]
-                if found.error is not None:
-                    raise self._failures.error(f"looking up {topic}", found.error)
-            self._pipelines = len(found.partitions)
-            (saved,) = self._consumer.committed([self._inbox], timeout=PATIENCE_S)
+                found = _partitions(self._producer, topic, self._failures, self._patience)
+            self._pipelines = len(found)
+            (saved,) = self._consumer.committed([self._inbox], timeout=self._patience)
         except KafkaException as exception:
             raise self._failures.error("connecting", exception.args[0]) from exception
         if saved.error is not None:
@@ -353,13 +368,8 @@ class TopicReader:
     def _look(self) -> None:
         """Follow the partitions that are new."""
         self._looked_at = time.monotonic()
-        try:
-            found = self._consumer.list_topics(self._topic, timeout=PATIENCE_S).topics[self._topic]
-        except KafkaException as exception:
-            raise self._failures.error(f"looking up {self._topic}", exception.args[0]) from exception
-        if found.error is not None:
-            raise self._failures.error(f"looking up {self._topic}", found.error)
-        new = set(found.partitions) - self._known
+        found = _partitions(self._consumer, self._topic, self._failures, PATIENCE_S)
+        new = found - self._known
         if new:
             self._consumer.incremental_assign(
                 [
