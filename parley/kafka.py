@@ -98,6 +98,8 @@ class KafkaAccess:
             # A position that retention has passed by is an error to hear of, not a silent jump.
             "auto.offset.reset": "error",
             "fetch.queue.backoff.ms": 10,
+            # How long the end of a quiet topic takes to be known; new records are fetched at once.
+            "fetch.wait.max.ms": 200,
             "queued.max.messages.kbytes": 32_768,
         }
 
@@ -204,9 +206,10 @@ class KafkaTransport:
 
     def _look_up(self) -> Standing:
         try:
-            for topic in (self._inbox.topic, DIRECTORY, INGEST):
-                found = _partitions(self._producer, topic, self._failures, self._patience)
-            self._pipelines = len(found)
+            # Each client asks for what it will use: one that does not know a topic's leader waits a second for it.
+            for topic in (self._inbox.topic, DIRECTORY):
+                _partitions(self._consumer, topic, self._failures, self._patience)
+            self._pipelines = len(_partitions(self._producer, INGEST, self._failures, self._patience))
             (saved,) = self._consumer.committed([self._inbox], timeout=self._patience)
         except KafkaException as exception:
             raise self._failures.error("connecting", exception.args[0]) from exception
