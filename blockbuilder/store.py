@@ -91,26 +91,33 @@ class BlockFolder:
         return len(data)
 
     def publish(self, height: int, encoded_header: bytes) -> None:
-        """Give the block of a committed header its name; nothing changes if it has it already.
+        """Give the staged block of a committed header its name, for good.
+
+        Raises:
+            StoreError: the block was not staged, or the name is taken.
+
+        """
+        self._name(self._staged(height, encoded_header), self._folder / block_path(height))
+
+    def recover(self, height: int, encoded_header: bytes) -> None:
+        """See to it that the block of a committed header, which an earlier life staged, has its name.
 
         Raises:
             StoreError: the block is not in the store, or another block has its name.
 
         """
-        final = self._folder / block_path(height)
-        staged = self._staged(height, encoded_header)
-        if staged.exists() and not final.exists():
-            self._name(staged, final)
-            return
+        staged, final = self._staged(height, encoded_header), self._folder / block_path(height)
+        found = final if final.exists() else staged
         try:
-            decode_block(final.read_bytes(), encoded_header)
+            decode_block(found.read_bytes(), encoded_header)
         except FileNotFoundError:
             raise StoreError(
                 f"{final}: missing, but its header is committed; restore it from a copy of this block store"
             ) from None
         except ProofError as error:
-            raise StoreError(f"{final}: {error}; restore it from a copy of this block store") from error
-        staged.unlink(missing_ok=True)
+            raise StoreError(f"{found}: {error}; restore it from a copy of this block store") from error
+        if found is staged:
+            self._name(staged, final)
 
     def clear_pending(self) -> None:
         """Remove what earlier lives left unfinished; call it when every committed block has its name."""
@@ -159,21 +166,31 @@ class BlockFolder:
                 f"{self._folder}: {error}; start the builder with the key and folder that this log was begun with"
             ) from error
 
+    def entry(self, height: int, signer: NoteSigner) -> bytes:
+        """A published header; errors as for :meth:`log`."""
+        fetch = from_folder(self._folder)
+        try:
+            checkpoint = open_checkpoint(fetch(CHECKPOINT_PATH), signer.verifier_key)
+            return TileReader(fetch, checkpoint.size, checkpoint.root).entry(height)
+        except (ProofError, FileNotFoundError) as error:
+            raise StoreError(f"{self._folder}: {error}; restore the store from a copy") from error
+
     def write_checkpoint(self, checkpoint: Checkpoint, signer: NoteSigner) -> None:
         """Sign and publish a checkpoint; one that is not newer than the published one changes nothing."""
-        if self.log_size(signer) >= checkpoint.size:
+        published = self.log_size(signer)
+        if published is not None and published >= checkpoint.size:
             return
         draft = self._pending / CHECKPOINT_PATH
         self._write(draft, sign_checkpoint(checkpoint, signer))
         draft.replace(self._folder / CHECKPOINT_PATH)
         _flush_folder(self._folder)
 
-    def log_size(self, signer: NoteSigner) -> int:
-        """The size of the checkpoint published last, 0 if there is none."""
+    def log_size(self, signer: NoteSigner) -> int | None:
+        """The size of the checkpoint published last, if there is one."""
         try:
             note = (self._folder / CHECKPOINT_PATH).read_bytes()
         except FileNotFoundError:
-            return 0
+            return None
         return open_checkpoint(note, signer.verifier_key).size
 
     # Files -----------------------------------------------------------------------------------------------------------
@@ -197,7 +214,7 @@ class BlockFolder:
             os.link(draft, final)
         except FileExistsError:
             raise StoreError(
-                f"{final}: has come into being meanwhile; another builder writes here, stop one of the two"
+                f"{final}: is there already; only a second builder on this folder writes it, so stop that one"
             ) from None
         _flush_folder(final.parent)
         draft.unlink()

@@ -72,30 +72,30 @@ def test_a_message_is_found_by_its_id(lookup: Lookup, good: bytes) -> None:
 
 def test_what_is_in_no_block_is_said_to_be_in_none(busy: SealedLedger) -> None:
     lookup = Lookup(busy.store())
-    with pytest.raises(ProofError, match="in none of the 7 blocks"):
+    with pytest.raises(ProofError, match=r"in none of the 7 blocks"):
         lookup.transaction(TransactionId(bytes(16)))
-    with pytest.raises(ProofError, match="in none of the 7 blocks"):
+    with pytest.raises(ProofError, match=r"in none of the 7 blocks"):
         lookup.message(message_id(b"never sent"))
-    with pytest.raises(ProofError, match="in no directory record"):
+    with pytest.raises(ProofError, match=r"in no directory record"):
         lookup.participant("nobody")
 
 
 def test_a_timeout_has_no_proof_of_a_message(lookup: Lookup) -> None:
     last = lookup.store.block(len(lookup.store) - 1)
     assert last.transactions[0].record.outcome == "TIMED_OUT"
-    with pytest.raises(ProofError, match="is its timeout"):
+    with pytest.raises(ProofError, match=r"is its timeout"):
         make_proof(lookup, lookup.transaction(last.transactions[0].record.transaction_id))
 
 
 def test_the_registrar_can_be_pinned(good: bytes) -> None:
     assert verify_proof(good, VKEY, signing_key("registrar").public).registrar.role == "REGISTRAR"
-    with pytest.raises(ProofError, match="^registrar: Registrar plc does not have the registrar's key"):
+    with pytest.raises(ProofError, match=r"^registrar: Registrar plc does not have the registrar's key"):
         verify_proof(good, VKEY, signing_key("another registrar").public)
 
 
 def test_another_log_key_is_refused(good: bytes) -> None:
     other = LOG.verifier_key._replace(public_key=signing_key("another log").public)
-    with pytest.raises(ProofError, match="^checkpoint: .*no known key"):
+    with pytest.raises(ProofError, match=r"^checkpoint: .*no known key"):
         verify_proof(good, other)
 
 
@@ -136,7 +136,7 @@ def test_an_operator_cannot_put_a_message_into_a_participants_mouth(sealed: Seal
             signatures=(envelope.signatures[0]._replace(signature=mallory.sign(b"anything")),)
         )
 
-    with pytest.raises(ProofError, match="^signature: the signature by key .* does not verify"):
+    with pytest.raises(ProofError, match=r"^signature: the signature by key .* does not verify"):
         verify_proof(sealed_with(sealed, resign), VKEY)
 
 
@@ -145,12 +145,12 @@ def test_an_operator_cannot_sign_for_a_participant_with_a_key_of_its_own(sealed:
         mallory = signing_key("mallory")
         return envelope._replace(signatures=(envelope.signatures[0]._replace(key_id=mallory.id),))
 
-    with pytest.raises(ProofError, match="^signature: key .* is not a signing key of Bank-0 plc"):
+    with pytest.raises(ProofError, match=r"^signature: key .* is not a signing key of Bank-0 plc"):
         verify_proof(sealed_with(sealed, swap), VKEY)
 
 
 def test_an_operator_cannot_leave_the_signature_out(sealed: SealedLedger) -> None:
-    with pytest.raises(ProofError, match="^signature: the envelope has no signature"):
+    with pytest.raises(ProofError, match=r"^signature: the envelope has no signature"):
         verify_proof(sealed_with(sealed, lambda envelope: envelope._replace(signatures=())), VKEY)
 
 
@@ -182,19 +182,19 @@ def test_a_part_of_another_good_proof_does_not_fit(
 
 def test_a_directory_record_is_no_transaction_and_a_transaction_no_directory_record(good: bytes) -> None:
     proof = decode(good, Proof)
-    with pytest.raises(ProofError, match="^block: leaf . of block . is not a transaction"):
+    with pytest.raises(ProofError, match=r"^block: leaf . of block . is not a transaction"):
         verify_proof(encode(proof._replace(transaction=proof.signer)), VKEY)
-    with pytest.raises(ProofError, match="^directory: leaf . of block . is not a directory record"):
+    with pytest.raises(ProofError, match=r"^directory: leaf . of block . is not a directory record"):
         verify_proof(encode(proof._replace(signer=proof.transaction)), VKEY)
 
 
 def test_a_leaf_at_another_place_is_refused(good: bytes) -> None:
     proof = decode(good, Proof)
     moved = proof.transaction._replace(leaf_index=1 - proof.transaction.leaf_index)
-    with pytest.raises(ProofError, match="^block: inclusion root"):
+    with pytest.raises(ProofError, match=r"^block: inclusion root"):
         verify_proof(encode(proof._replace(transaction=moved)), VKEY)
     longer = proof.transaction._replace(log_path=(*proof.transaction.log_path, Hash(bytes(32))))
-    with pytest.raises(ProofError, match="^block: inclusion path"):
+    with pytest.raises(ProofError, match=r"^block: inclusion path"):
         verify_proof(encode(proof._replace(transaction=longer)), VKEY)
 
 
@@ -202,14 +202,14 @@ def test_a_second_signature_line_on_the_checkpoint_is_refused(good: bytes, busy:
     text = busy.store().checkpoint.text
     witness = NoteSigner("witness.example", signing_key("witness"))
     proof = decode(good, Proof)._replace(checkpoint=sign_note(text, LOG, witness))
-    with pytest.raises(ProofError, match="^checkpoint: checkpoint signatures: only the log's own"):
+    with pytest.raises(ProofError, match=r"^checkpoint: checkpoint signatures: only the log's own"):
         verify_proof(encode(proof), VKEY)
 
 
 def test_garbage_is_refused_in_words() -> None:
-    with pytest.raises(ProofError, match="^proof file: not an Avro single-object encoding"):
+    with pytest.raises(ProofError, match=r"^proof file: not an Avro single-object encoding"):
         verify_proof(b"", VKEY)
-    with pytest.raises(ProofError, match="^proof file: expected a Proof"):
+    with pytest.raises(ProofError, match=r"^proof file: expected a Proof"):
         verify_proof(encode(Envelope("", b"", ())), VKEY)
 
 
