@@ -39,25 +39,8 @@ class AnchorEvents:
         )
 
     def history(self) -> list[AnchorEvent]:
-        """This contract's events, oldest first: all since the last final one at least, if there is one.
-
-        Raises:
-            StreamError: the topic cannot be read.
-
-        """
-        reader = Reader(self._connection)
-        low, high = reader.bounds(ANCHORS, _PARTITION)
-        window = _FIRST_WINDOW
-        while True:
-            start = max(low, high - window)
-            events = [
-                event
-                for record in reader.read_partition(ANCHORS, _PARTITION, start, high)
-                if (event := self._ours(record.value())) is not None
-            ]
-            if start == low or any(event.state == "FINAL" for event in events):
-                return events
-            window *= 4
+        """What :func:`read_history` gives for this contract."""
+        return read_history(self._connection, self._chain, self._contract)
 
     def publish(self, events: Iterable[AnchorEvent]) -> None:
         """Write events, all or none.
@@ -76,10 +59,33 @@ class AnchorEvents:
         """Drop the connection."""
         self._producer.close()
 
-    def _ours(self, value: bytes | None) -> AnchorEvent | None:
-        """The event in a record, if it is one and about our contract; other chains' events stand on the same topic."""
-        try:
-            event = decode(value or b"", AnchorEvent)
-        except WireError:
-            return None
-        return event if (event.chain, event.contract) == (self._chain, self._contract) else None
+
+def read_history(connection: KafkaConnection, chain: str, contract: str) -> list[AnchorEvent]:
+    """A contract's events, oldest first: all since its last final one at least, if there is one.
+
+    Raises:
+        StreamError: the topic cannot be read.
+
+    """
+    reader = Reader(connection)
+    low, high = reader.bounds(ANCHORS, _PARTITION)
+    window = _FIRST_WINDOW
+    while True:
+        start = max(low, high - window)
+        events = [
+            event
+            for record in reader.read_partition(ANCHORS, _PARTITION, start, high)
+            if (event := _about(record.value(), chain, contract)) is not None
+        ]
+        if start == low or any(event.state == "FINAL" for event in events):
+            return events
+        window *= 4
+
+
+def _about(value: bytes | None, chain: str, contract: str) -> AnchorEvent | None:
+    """The event in a record, if it is one and about this contract; others' events stand on the same topic."""
+    try:
+        event = decode(value or b"", AnchorEvent)
+    except WireError:
+        return None
+    return event if (event.chain, event.contract) == (chain, contract) else None

@@ -15,12 +15,21 @@ from web3.contract import Contract
 from web3.exceptions import ContractLogicError
 from web3.types import TxReceipt
 
+from anchor.__main__ import main
 from anchor.account import AnchorAccount, create_account_file, load_account
 from anchor.contract import INTERFACE, compiled_contract, origin_id
-from anchor.core import TreeHead
+from anchor.core import Fees, TreeHead
 from anchor.deployment import deploy, deploy_once
 from anchor.endpoints import Endpoints
-from anchor.errors import ChainUnreachableError, DeploymentError, UnfundedError, WrongChainError
+from anchor.errors import (
+    ChainUnreachableError,
+    DeploymentError,
+    NonceSpentError,
+    TransactionError,
+    UnderpricedError,
+    UnfundedError,
+    WrongChainError,
+)
 from anchor.verify import verify_anchor, verify_contract
 from deploy.anvil import Anvil
 from parley.errors import ProofError
@@ -234,6 +243,64 @@ class TestDeployment:
         file = tmp_path / "account.key"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert load_account(file).address == account.address
+
+    def test_the_command_prints_the_address_and_nothing_else(
+        self, anvil: Anvil, account: AnchorAccount, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        key, file = str(tmp_path / "account.key"), str(tmp_path / "contract")
+        arguments = ["--rpc", anvil.rpc, "--chain", f"eip155:{CHAIN_ID}", "--key-file", key]
+        assert main(["deploy", *arguments, "--address-file", file]) == 0
+        first = capsys.readouterr()
+        assert main(["deploy", *arguments, "--address-file", file]) == 0
+        second = capsys.readouterr()
+        assert first.out == second.out == Path(file).read_text()
+        assert "stood already" in second.err
+
+
+class TestBroadcasting:
+    @pytest.fixture
+    def hand_mined(self, anvil: Anvil, web3: Web3) -> None:
+        anvil.call("evm_setAutomine", False)
+
+    @staticmethod
+    def transaction(account: AnchorAccount, gwei: int, nonce: int = 0) -> bytes:
+        fees = Fees(gwei * 10**9, gwei * 10**9)
+        to = account.address
+        return account.sign(chain_id=CHAIN_ID, nonce=nonce, gas=30_000, fees=fees, data=b"", to=to).raw
+
+    @pytest.mark.usefixtures("hand_mined")
+    def test_what_is_there_already_is_no_error(self, endpoints: Endpoints, account: AnchorAccount) -> None:
+        raw = self.transaction(account, 10)
+        endpoints.broadcast(raw)
+        endpoints.broadcast(raw)
+
+    @pytest.mark.usefixtures("hand_mined")
+    def test_a_cheaper_rival_of_what_waits_is_underpriced(
+        self, endpoints: Endpoints, account: AnchorAccount
+    ) -> None:
+        endpoints.broadcast(self.transaction(account, 10))
+        with pytest.raises(UnderpricedError):
+            endpoints.broadcast(self.transaction(account, 9))
+
+    @pytest.mark.usefixtures("hand_mined")
+    def test_an_eighth_more_replaces_it(self, endpoints: Endpoints, account: AnchorAccount) -> None:
+        endpoints.broadcast(self.transaction(account, 8))
+        endpoints.broadcast(self.transaction(account, 9))
+
+    def test_a_nonce_that_is_used_up_is_said_to_be(
+        self, endpoints: Endpoints, account: AnchorAccount
+    ) -> None:
+        endpoints.broadcast(self.transaction(account, 10))
+        with pytest.raises(NonceSpentError):
+            endpoints.broadcast(self.transaction(account, 20))
+
+    def test_an_account_without_funds_is_told(self, endpoints: Endpoints) -> None:
+        with pytest.raises(UnfundedError):
+            endpoints.broadcast(self.transaction(AnchorAccount(b"\x02" * 32), 10))
+
+    def test_bytes_that_are_no_transaction_are_refused(self, endpoints: Endpoints) -> None:
+        with pytest.raises(TransactionError, match="refused the transaction"):
+            endpoints.broadcast(b"\x02\xc0")
 
 
 class TestEndpoints:

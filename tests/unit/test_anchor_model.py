@@ -270,5 +270,5 @@ class AnchoringModel(RuleBasedStateMachine):
         raise AssertionError(f"size {self.size} never became final: {self.state}")
 
 
-AnchoringModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+AnchoringModel.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestAnchoring = AnchoringModel.TestCase
