@@ -9,8 +9,8 @@ Rules:
 3. A message is in time if it was appended at or before the deadline, by the broker's clock.
 4. Under the finish rule ANY a party's FINISH ends the transaction; under ALL, the last party's does.
 5. A transaction still open after its deadline has timed out; the parties then due are named.
-6. Due are the parties that the head addresses and that have not finished; if there are none, every other party that has
-   not finished; if there are none, its sender.
+6. Due are the parties that the head addresses, its sender aside, and that have not finished; if there are none, every
+   other party that has not finished; if there are none, its sender.
 7. A message already accepted is a duplicate, whenever it comes again: not a refusal, and nothing changes.
 """
 
@@ -138,6 +138,8 @@ def _fault(message: Message) -> str | None:
         return "pipeline and sequence are not negative"
     if not 0 < len(message.recipients) <= MAXIMUM_RECIPIENTS:
         return f"a message has 1 to {MAXIMUM_RECIPIENTS} recipients"
+    if len(set(message.recipients)) != len(message.recipients):
+        return "each recipient is named once"
     if not is_name(message.sender):
         return "the sender is not a participant's name"
     if message.action == "OPEN":
@@ -155,8 +157,8 @@ def _terms_fault(terms: Terms) -> str | None:
         return f"a transaction has 2 to {MAXIMUM_PARTIES} different parties"
     if not all(is_name(party.participant) and is_name(party.address) for party in terms.parties):
         return "a party's name or address is not well formed"
-    if not 0 < len(terms.kind) <= 64:
-        return "the kind has 1 to 64 characters"
+    if not 0 < len(terms.kind) <= 64 or not terms.kind.isprintable():
+        return "the kind has 1 to 64 printable characters"
     if terms.deadline <= 0 or terms.open_until <= 0:
         return "deadline and open_until are moments after 1970, in ms"
     return None

@@ -1,0 +1,471 @@
+"""The lifecycle against a naive model: whatever is said, in whatever order and however late, both judge it alike.
+
+The model keeps plain lists and reads rules 1 to 7 of `parley.lifecycle` as they are written; it shares no code with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from parley import lifecycle
+from parley.envelope import message_id
+from parley.schemas import (
+    Action,
+    EventReference,
+    Hash,
+    Head,
+    Message,
+    MessageId,
+    Party,
+    Terms,
+    TransactionId,
+    TransactionState,
+    decode,
+    encode,
+)
+from tests import strategies as of
+
+PIPELINE = 3
+REMEMBERED = 5_000
+"""How long after its end a transaction is remembered, in ms."""
+TRANSACTION = TransactionId(bytes.fromhex("01932c078f107abc9def0123456789ab"))
+STRANGER = "nobody.invited"
+
+
+def identity_of(message: Message) -> MessageId:
+    return message_id(encode(message))
+
+
+@dataclass
+class Said:
+    """A message that counted, and where."""
+
+    message: Message
+    identity: MessageId
+    place: int
+    digest: Hash
+    at: int
+
+
+@dataclass
+class Model:
+    """A transaction as a list of what was said."""
+
+    terms: Terms
+    said: list[Said] = field(default_factory=list)
+    timed_out_at: int | None = None
+
+    @property
+    def parties(self) -> list[str]:
+        return [party.participant for party in self.terms.parties]
+
+    @property
+    def finishers(self) -> list[str]:
+        """Who has said FINISH, in order, each once."""
+        names: list[str] = []
+        for said in self.said:
+            if said.message.action == "FINISH" and said.message.sender not in names:
+                names.append(said.message.sender)
+        return names
+
+    @property
+    def finished(self) -> bool:
+        needed = 1 if self.terms.finish_rule == "ANY" else len(self.terms.parties)
+        return len(self.finishers) >= needed
+
+    @property
+    def due(self) -> list[str]:
+        if self.finished:
+            return []
+        head = self.said[-1].message
+        addressed, others = [], []
+        for party in self.terms.parties:
+            if party.participant != head.sender and party.participant not in self.finishers:
+                others.append(party.participant)
+                if party.address in head.recipients:
+                    addressed.append(party.participant)
+        return addressed or others or [head.sender]
+
+    def verdict(self, message: Message, at: int) -> str:
+        """ACCEPTED, DUPLICATE, or the reason for refusing a message appended at `at`."""
+        if any(said.message == message for said in self.said):
+            return "DUPLICATE"
+        if not self.said:
+            return self.verdict_on_opening(message, at)
+        if message.sender not in self.parties:
+            return "NOT_A_PARTY"
+        if self.finished:
+            return "CLOSED"
+        if self.timed_out_at is not None or at > self.terms.deadline:
+            return "DEADLINE_PASSED"
+        head = self.said[-1]
+        follows = message.sequence == len(self.said) and message.previous == head.identity
+        return "ACCEPTED" if follows else "SEQUENCE_CONFLICT"
+
+    @staticmethod
+    def verdict_on_opening(message: Message, at: int) -> str:
+        if message.terms is None:
+            return "UNKNOWN_TRANSACTION"
+        if message.sender not in [party.participant for party in message.terms.parties]:
+            return "NOT_A_PARTY"
+        if at > message.terms.open_until:
+            return "OPENING_EXPIRED"
+        if at > message.terms.deadline:
+            return "DEADLINE_PASSED"
+        return "ACCEPTED"
+
+
+class TransactionLife(RuleBasedStateMachine):
+    """One transaction, driven as the router drives it, on a clock that only goes forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state: TransactionState | None = None
+        self.now = of.NOW
+        self.place = 0
+        self.contents = 0
+
+    @initialize(terms=of.terms())
+    def agree_on_terms(self, terms: Terms) -> None:
+        self.model = Model(terms)
+        self.sent: list[Message] = []
+
+    # What the rules below are made of.
+
+    def message(self, data: st.DataObject, sender: str, action: Action) -> Message:
+        """The message that would count next, with content unlike any before."""
+        self.contents += 1
+        addresses = [party.address for party in self.model.terms.parties]
+        head = self.model.said[-1] if self.model.said else None
+        return Message(
+            transaction_id=TRANSACTION,
+            pipeline=PIPELINE,
+            sequence=len(self.model.said),
+            previous=None if head is None else head.identity,
+            sender=sender,
+            recipients=tuple(
+                data.draw(
+                    st.lists(st.sampled_from([*addresses, "elsewhere"]), min_size=1, max_size=3, unique=True)
+                )
+            ),
+            sent_at=self.now,
+            action=action,
+            terms=self.model.terms if action == "OPEN" else None,
+            content_type="text/plain",
+            content=b"%d" % self.contents,
+            encryption=None,
+            references=(),
+        )
+
+    def party(self, data: st.DataObject) -> str:
+        return data.draw(st.sampled_from(self.model.parties))
+
+    def submit(self, message: Message) -> str:
+        """Judge a message as the router does, and hold the verdict and what it changes against the model."""
+        before = self.state
+        identity = identity_of(message)
+        expected = self.model.verdict(message, self.now)
+        verdict = self.judged(message, identity)
+        assert verdict == expected
+        if verdict == "ACCEPTED":
+            assert lifecycle.well_formed(message) is None
+            self.accept(message, identity)
+        assert before == self.state or verdict == "ACCEPTED", "a message that does not count changes nothing"
+        self.sent.append(message)
+        return verdict
+
+    def judged(self, message: Message, identity: MessageId) -> str:
+        if self.state is not None:
+            original = lifecycle.duplicate_of(self.state, message, identity)
+            if original is not None:
+                (said,) = [said for said in self.model.said if said.identity == identity]
+                assert original == (said.identity, said.place, said.digest, said.at)
+                return "DUPLICATE"
+        refusal = lifecycle.judge(self.state, message, self.now)
+        if refusal is None:
+            return "ACCEPTED"
+        conflict = refusal.reason == "SEQUENCE_CONFLICT"
+        assert refusal.retriable == conflict
+        head = Head(len(self.model.said) - 1, self.model.said[-1].identity) if conflict else None
+        assert refusal.head == head, "only who conflicts is told the head"
+        assert refusal.detail
+        return refusal.reason
+
+    def accept(self, message: Message, identity: MessageId) -> None:
+        self.place += 1 + self.contents % 3
+        digest = Hash(sha256(identity).digest())
+        change = lifecycle.step(self.state, message)
+        self.state = lifecycle.recorded(self.state, message, change, identity, self.place, digest, self.now)
+        self.model.said.append(Said(message, identity, self.place, digest, self.now))
+
+    # Openings.
+
+    @rule(data=st.data())
+    def open(self, data: st.DataObject) -> None:
+        opening = self.message(data, self.party(data), "OPEN")
+        self.submit(opening._replace(sequence=0, previous=None))
+
+    @rule(data=st.data())
+    def a_stranger_opens(self, data: st.DataObject) -> None:
+        opening = self.message(data, STRANGER, "OPEN")
+        assert self.submit(opening._replace(sequence=0, previous=None)) == "NOT_A_PARTY"
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data(), terms=of.terms())
+    def open_again_on_other_terms(self, data: st.DataObject, terms: Terms) -> None:
+        opening = self.message(data, self.party(data), "OPEN")
+        self.submit(opening._replace(sequence=0, previous=None, terms=terms))
+        assert self.state is not None
+        assert self.state.terms == self.model.terms
+
+    # Messages.
+
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        self.submit(self.message(data, self.party(data), "CONTINUE"))
+
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        self.submit(self.message(data, self.party(data), "FINISH"))
+
+    @precondition(lambda self: self.model.said and not self.model.finished)
+    @rule(data=st.data())
+    def the_due_answer(self, data: st.DataObject) -> None:
+        assert self.state is not None
+        action: Action = data.draw(st.sampled_from(("CONTINUE", "FINISH")))
+        self.submit(self.message(data, data.draw(st.sampled_from(self.state.due)), action))
+
+    @rule(data=st.data())
+    def two_speak_at_once(self, data: st.DataObject) -> None:
+        first, second = (self.message(data, self.party(data), "CONTINUE") for _ in range(2))
+        if self.submit(first) == "ACCEPTED":
+            assert self.submit(second) == "SEQUENCE_CONFLICT"
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data(), action=st.sampled_from(("CONTINUE", "FINISH")))
+    def a_stranger_speaks(self, data: st.DataObject, action: Action) -> None:
+        assert self.submit(self.message(data, STRANGER, action)) == "NOT_A_PARTY"
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data(), sequence=st.integers(-3, 12) | of.INT)
+    def speak_at_any_sequence(self, data: st.DataObject, sequence: int) -> None:
+        self.submit(self.message(data, self.party(data), "CONTINUE")._replace(sequence=sequence))
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data(), previous=of.message_ids() | st.none())
+    def speak_after_any_message(self, data: st.DataObject, previous: MessageId | None) -> None:
+        earlier = [said.identity for said in self.model.said]
+        previous = data.draw(st.sampled_from([previous, *earlier]))
+        self.submit(self.message(data, self.party(data), "CONTINUE")._replace(previous=previous))
+
+    # Repetitions.
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data())
+    def repeat_what_counted(self, data: st.DataObject) -> None:
+        said = data.draw(st.sampled_from(self.model.said))
+        assert self.submit(said.message) == "DUPLICATE"
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def repeat_what_was_sent(self, data: st.DataObject) -> None:
+        self.submit(data.draw(st.sampled_from(self.sent)))
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data())
+    def repeat_on_another_pipeline(self, data: st.DataObject) -> None:
+        said = data.draw(st.sampled_from(self.model.said))
+        assert self.submit(said.message._replace(pipeline=PIPELINE + 1)) != "ACCEPTED"
+
+    @precondition(lambda self: self.model.said)
+    @rule(data=st.data())
+    def claim_an_accepted_id_at_another_sequence(self, data: st.DataObject) -> None:
+        """No forged sequence makes a duplicate of what stands elsewhere (ids are digests, so this needs a collision)."""
+        assert self.state is not None
+        said = data.draw(st.sampled_from(self.model.said))
+        sequence = data.draw(of.INT.filter(lambda number: number != said.message.sequence))
+        forged = said.message._replace(sequence=sequence)
+        assert lifecycle.duplicate_of(self.state, forged, said.identity) is None
+
+    # Time.
+
+    @rule(data=st.data())
+    def time_passes(self, data: st.DataObject) -> None:
+        moments = {self.now, self.now + 1, self.now + 1_000}
+        for moment in (self.model.terms.deadline, self.model.terms.open_until):
+            moments |= {moment - 1, moment, moment + 1}
+        self.now = data.draw(st.sampled_from(sorted(moment for moment in moments if moment >= self.now)))
+
+    @precondition(lambda self: self.state is not None and self.state.outcome is None)
+    @rule()
+    def the_clock_wakes_it(self) -> None:
+        assert self.state is not None
+        self.now = max(self.now, lifecycle.wakes_at(self.state, REMEMBERED))
+        due = self.state.due
+        self.state = lifecycle.expired(self.state, self.now)
+        self.model.timed_out_at = self.now
+        assert self.state.due == due, "who was due stays named"
+
+    @precondition(lambda self: self.state is not None and self.state.outcome is not None)
+    @rule(data=st.data())
+    def it_is_forgotten_and_its_opening_replayed(self, data: st.DataObject) -> None:
+        assert self.state is not None
+        opening = self.model.said[0].message
+        self.now = max(self.now, lifecycle.wakes_at(self.state, REMEMBERED))
+        self.state = None
+        self.model.said, self.model.timed_out_at = [], None
+        assert self.submit(opening) == "OPENING_EXPIRED"
+        assert self.submit(self.message(data, self.party(data), "CONTINUE")) == "UNKNOWN_TRANSACTION"
+
+    # What always holds.
+
+    @invariant()
+    def nothing_is_open_before_an_opening_counted(self) -> None:
+        assert (self.state is None) == (not self.model.said)
+
+    @invariant()
+    def the_state_is_what_the_model_says(self) -> None:
+        if self.state is None:
+            return
+        said = self.model.said
+        assert self.state.terms == self.model.terms
+        assert self.state.opened_at == said[0].at
+        assert list(self.state.finished) == self.model.finishers
+        assert list(self.state.due) == self.model.due
+        assert lifecycle.message_count(self.state) == len(said)
+        assert lifecycle.head_of(self.state) == (len(said) - 1, said[-1].identity)
+        assert lifecycle.last_sequence(self.state) == said[-1].place
+        assert lifecycle.events_of(self.state) == tuple(EventReference(it.place, it.digest) for it in said)
+        assert list(lifecycle.accepted_messages(self.state)) == [
+            (it.identity, it.place, it.digest, it.at) for it in said
+        ]
+
+    @invariant()
+    def the_outcome_is_what_the_model_says(self) -> None:
+        if self.state is None:
+            return
+        terms, ended_at = self.model.terms, None
+        if self.model.finished:
+            ended_at = self.model.said[-1].at
+            assert self.state.outcome == "FINISHED"
+        elif self.model.timed_out_at is not None:
+            ended_at = self.model.timed_out_at
+            assert self.state.outcome == "TIMED_OUT"
+            assert self.state.due, "somebody was due"
+        else:
+            assert self.state.outcome is None
+            assert self.state.due, "somebody is due"
+        assert self.state.ended_at == ended_at
+        wakes = lifecycle.wakes_at(self.state, REMEMBERED)
+        if ended_at is None:
+            assert wakes == terms.deadline + 1
+        else:
+            assert wakes == max(terms.open_until + 1, ended_at + REMEMBERED + 1)
+
+    @invariant()
+    def nobody_is_due_who_has_finished_or_is_no_party(self) -> None:
+        if self.state is not None:
+            assert set(self.state.due) <= set(self.model.parties) - set(self.state.finished)
+
+    @invariant()
+    def the_state_survives_the_wire(self) -> None:
+        if self.state is not None:
+            assert decode(encode(self.state), TransactionState) == self.state
+
+
+TransactionLife.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestTransactionLife = TransactionLife.TestCase
+
+
+@settings(max_examples=50, deadline=None)
+@given(of.dialogues(finished=True))
+def test_a_dialogue_without_a_fault_ends_with_its_last_message(dialogue: tuple[Message, ...]) -> None:
+    state = None
+    for place, message in enumerate(dialogue):
+        assert state is None or state.outcome is None
+        assert lifecycle.well_formed(message) is None
+        assert lifecycle.judge(state, message, of.NOW) is None
+        change = lifecycle.step(state, message)
+        identity = identity_of(message)
+        state = lifecycle.recorded(state, message, change, identity, place, Hash(bytes(32)), of.NOW)
+    assert state is not None
+    assert (state.outcome, state.due, state.ended_at) == ("FINISHED", (), of.NOW)
+
+
+PARTIES = (Party("bank-a", "bank-a.desk"), Party("bank-b", "bank-b.desk"))
+TERMS = Terms("agreement", PARTIES, of.NOW + 60_000, of.NOW + 1_000, "ANY")
+OPENING = Message(
+    TRANSACTION, 0, 0, None, "bank-a", ("bank-b.desk",), of.NOW, "OPEN", TERMS, "text/plain", b"", None, ()
+)
+LATER = OPENING._replace(sequence=1, previous=identity_of(OPENING), action="CONTINUE", terms=None)
+
+
+@pytest.mark.parametrize("message", [OPENING, LATER, LATER._replace(action="FINISH")])
+def test_what_agrees_with_its_action_is_well_formed(message: Message) -> None:
+    assert lifecycle.well_formed(message) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(OPENING._replace(sequence=1), id="an opening later than the first"),
+        pytest.param(OPENING._replace(previous=MessageId(bytes(32))), id="an opening after a message"),
+        pytest.param(OPENING._replace(terms=None), id="an opening without terms"),
+        pytest.param(LATER._replace(sequence=0), id="a later message in the first place"),
+        pytest.param(LATER._replace(previous=None), id="a later message after nothing"),
+        pytest.param(LATER._replace(terms=TERMS), id="a later message with terms"),
+        pytest.param(LATER._replace(action="OPEN"), id="a later message that opens"),
+        pytest.param(LATER._replace(sequence=-1), id="a sequence below zero"),
+        pytest.param(LATER._replace(pipeline=-1), id="a pipeline below zero"),
+        pytest.param(LATER._replace(recipients=()), id="nobody to receive it"),
+        pytest.param(LATER._replace(recipients=("bank-b.desk",) * 2), id="the same recipient twice"),
+        pytest.param(
+            LATER._replace(recipients=tuple(f"bank-{number}" for number in range(33))), id="33 recipients"
+        ),
+        pytest.param(LATER._replace(sender="Bank A"), id="a sender that is no name"),
+        pytest.param(
+            LATER._replace(transaction_id=TransactionId(bytes(16))), id="a transaction id that is no UUIDv7"
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_not_well_formed(message: Message) -> None:
+    refusal = lifecycle.well_formed(message)
+    assert refusal is not None
+    assert (refusal.reason, refusal.retriable, refusal.head) == ("MALFORMED", False, None)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        pytest.param(TERMS._replace(parties=PARTIES[:1]), id="one party"),
+        pytest.param(TERMS._replace(parties=()), id="no party"),
+        pytest.param(TERMS._replace(parties=(PARTIES[0], PARTIES[0])), id="a party twice"),
+        pytest.param(
+            TERMS._replace(parties=tuple(Party(f"bank-{number}", "desk") for number in range(33))),
+            id="33 parties",
+        ),
+        pytest.param(TERMS._replace(parties=(PARTIES[0], Party("Bank B", "desk"))), id="no name"),
+        pytest.param(TERMS._replace(parties=(PARTIES[0], Party("bank-b", "a desk"))), id="no address"),
+        pytest.param(TERMS._replace(kind=""), id="no kind"),
+        pytest.param(TERMS._replace(kind="k" * 65), id="a kind too long"),
+        pytest.param(TERMS._replace(kind="a\nb"), id="a kind of two lines"),
+        pytest.param(TERMS._replace(deadline=0), id="no deadline"),
+        pytest.param(TERMS._replace(open_until=-1), id="no moment to open until"),
+    ],
+)
+def test_terms_that_cannot_bind_are_not_well_formed(terms: Terms) -> None:
+    refusal = lifecycle.well_formed(OPENING._replace(terms=terms))
+    assert refusal is not None
+    assert refusal.reason == "MALFORMED"
+
+
+@settings(max_examples=50, deadline=None)
+@given(of.messages())
+def test_every_message_of_the_vocabulary_is_well_formed(message: Message) -> None:
+    assert lifecycle.well_formed(message) is None
