@@ -154,6 +154,8 @@ def resolving(strict: binary.Read, old: _AvroSchema, newest: _AvroSchema, conver
 
     def read(data: bytes, at: int) -> tuple[Any, int]:
         _, end = strict(data, at)
+        if end > len(data):
+            raise IndexError
         return convert(fastavro.schemaless_reader(BytesIO(data[at:end]), old, newest)), end
 
     return read
@@ -224,7 +226,11 @@ def decode_any(data: bytes, limit: int = DEFAULT_LIMIT) -> NamedTuple:
         raise MalformedError(f"the {_name_of(mark)} ends early; send all of its bytes") from None
     except MalformedError as error:
         raise MalformedError(f"not a valid {_name_of(mark)}: {error}; encode it again") from None
-    if end != len(data):
+    except UnicodeDecodeError as error:
+        raise MalformedError(f"not a valid {_name_of(mark)}: text is not UTF-8 ({error.reason})") from None
+    if end > len(data):
+        raise MalformedError(f"the {_name_of(mark)} ends early; send all of its bytes")
+    if end < len(data):
         raise MalformedError(
             f"{len(data) - end} bytes follow the end of the {_name_of(mark)}; send one record only"
         )
