@@ -50,6 +50,8 @@ class Pipeline:
 class Ledger:
     """``firehose[p]`` holds pipeline p's encoded events in order, ``directory_records`` the directory's."""
 
+    content_type = "text/plain"
+
     def __init__(self, banks: int = 3, pipelines: int = 2) -> None:
         self.now = START
         self.registrar = signing_key("registrar")
@@ -163,7 +165,7 @@ class Deal:
             self.ledger.now,
             action,
             self.terms if head is None else None,
-            "text/plain",
+            self.ledger.content_type,
             content,
             None,
             (),

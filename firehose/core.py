@@ -1,0 +1,183 @@
+"""What a monitor learns from the firehose: figures by kind, instrument and outcome; pure, and blind to sealed content.
+
+Events come already followed, so in order and without gap. An opening whose content is a JSON object with an ``isin`` counts
+under that instrument. A finished transaction's outcome is the ``status`` of its last message where that says one, else
+``finished``; one that timed out is ``timed_out``. What cannot be read is counted and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import NamedTuple
+
+from parley.errors import VerificationError
+from parley.events import read_spoken
+from parley.schemas import FirehoseEvent, Message, TransactionId
+
+__all__ = ["Figures", "Instrument", "Open", "observe"]
+
+FINISHED = "finished"
+TIMED_OUT = "timed_out"
+SETTLED = "settled"
+OTHER = "other"
+MAXIMUM_LABELS = 10_000
+"""Different kinds, instruments, or participants that are told apart; what comes after counts as ``other``."""
+
+_ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]", re.ASCII)
+_STATUS = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
+_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+_AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,8})?", re.ASCII)
+
+Counts = Mapping[str, int]
+
+
+class Open(NamedTuple):
+    """What must be remembered of a transaction until it ends."""
+
+    kind: str
+    isin: str | None
+    currency: str | None
+    amount: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One ISIN: transactions by outcome, and what settled by currency."""
+
+    outcomes: Counts = field(default_factory=dict)
+    settled: Mapping[str, Decimal] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything counted so far; ``opened`` less all of ``outcomes`` are ``open``."""
+
+    events: int = 0
+    messages: int = 0
+    opened: int = 0
+    unreadable: int = 0
+    """Events that carry no message of their transaction: the router should not have let them through."""
+    outcomes: Counts = field(default_factory=dict)
+    waiting_on: Counts = field(default_factory=dict)
+    """Timed-out transactions by the participants who were due."""
+    kinds: Mapping[str, Counts] = field(default_factory=dict)
+    """Transactions by kind and outcome."""
+    instruments: Mapping[str, Instrument] = field(default_factory=dict)
+    open: Mapping[TransactionId, Open] = field(default_factory=dict)
+
+
+def observe(figures: Figures, events: Iterable[FirehoseEvent]) -> Figures:
+    """The figures after these events too; costs a copy of the open transactions, so give it a batch."""
+    tally = _Tally(figures)
+    for event in events:
+        tally.count(event)
+    return tally.figures()
+
+
+class _Tally:
+    """Figures on their way from one value to the next."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._before = figures
+        self._events, self._messages = figures.events, figures.messages
+        self._opened, self._unreadable = figures.opened, figures.unreadable
+        self._outcomes, self._waiting_on = dict(figures.outcomes), dict(figures.waiting_on)
+        self._kinds = dict(figures.kinds)
+        self._instruments = dict(figures.instruments)
+        self._open = dict(figures.open)
+
+    def figures(self) -> Figures:
+        return replace(
+            self._before,
+            events=self._events,
+            messages=self._messages,
+            opened=self._opened,
+            unreadable=self._unreadable,
+            outcomes=self._outcomes,
+            waiting_on=self._waiting_on,
+            kinds=self._kinds,
+            instruments=self._instruments,
+            open=self._open,
+        )
+
+    def count(self, event: FirehoseEvent) -> None:
+        self._events += 1
+        try:
+            spoken = read_spoken(event)
+        except VerificationError:
+            self._unreadable += 1
+            spoken = None
+        message = None if spoken is None else spoken.message
+        if message is not None:
+            self._messages += 1
+            if message.terms is not None:
+                self._opened += 1
+                self._open[event.transaction_id] = _read_opening(message, message.terms.kind)
+        if event.ended is not None:
+            trade = self._open.pop(event.transaction_id, Open(event.ended.kind, None, None, None))
+            if event.ended.outcome == "TIMED_OUT":
+                self._end(trade, TIMED_OUT)
+                for participant in event.ended.waiting_on:
+                    _add(self._waiting_on, participant)
+            else:
+                self._end(trade, _status(message))
+
+    def _end(self, trade: Open, outcome: str) -> None:
+        _add(self._outcomes, outcome)
+        kind = _label(self._kinds, trade.kind)
+        self._kinds[kind] = _plus(self._kinds.get(kind, {}), outcome)
+        if trade.isin is None:
+            return
+        isin = _label(self._instruments, trade.isin)
+        before = self._instruments.get(isin, Instrument())
+        settled = before.settled
+        if outcome == SETTLED and trade.currency is not None and trade.amount is not None:
+            total = settled.get(trade.currency, Decimal(0)) + trade.amount
+            settled = {**settled, trade.currency: total}
+        self._instruments[isin] = Instrument(_plus(before.outcomes, outcome), settled)
+
+
+def _label(table: Mapping[str, object], label: str) -> str:
+    return label if label in table or len(table) < MAXIMUM_LABELS else OTHER
+
+
+def _add(counts: dict[str, int], label: str) -> None:
+    label = _label(counts, label)
+    counts[label] = counts.get(label, 0) + 1
+
+
+def _plus(counts: Counts, label: str) -> Counts:
+    label = _label(counts, label)
+    return {**counts, label: counts.get(label, 0) + 1}
+
+
+def _read_opening(message: Message, kind: str) -> Open:
+    content = _json_object(message)
+    isin, currency = content.get("isin"), content.get("currency")
+    if not isinstance(isin, str) or not _ISIN.fullmatch(isin):
+        return Open(kind, None, None, None)
+    amount = str(content.get("settlement_amount", ""))
+    known = isinstance(currency, str) and _CURRENCY.fullmatch(currency) and _AMOUNT.fullmatch(amount)
+    if not known:
+        return Open(kind, isin, None, None)
+    return Open(kind, isin, str(currency), Decimal(amount))
+
+
+def _status(message: Message | None) -> str:
+    status = None if message is None else _json_object(message).get("status")
+    return status if isinstance(status, str) and _STATUS.fullmatch(status) else FINISHED
+
+
+def _json_object(message: Message) -> Mapping[str, object]:
+    """The message's clear content if it is a JSON object, else nothing."""
+    if message.encryption is not None or not message.content_type.startswith("application/json"):
+        return {}
+    try:
+        value = json.loads(message.content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

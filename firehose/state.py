@@ -1,0 +1,145 @@
+"""The monitor's one file: figures for people, and the cursor they reach to, replaced together; what they mean is the core's."""
+
+from __future__ import annotations
+
+import json
+import os
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import NamedTuple
+
+from firehose.core import Figures, Instrument, Open
+from parley.errors import CursorError
+from parley.firehose import Cursor, Position
+from parley.schemas import Hash, TransactionId
+
+__all__ = ["StateFile", "Watched"]
+
+_FORMAT = 1
+
+
+class Watched(NamedTuple):
+    """Figures, and up to where on each pipeline they count."""
+
+    figures: Figures
+    cursor: Cursor
+
+
+class StateFile:
+    """JSON: ``figures`` (see `firehose.core.Figures`), ``cursor`` by pipeline, and the ``open`` transactions by id."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> Watched:
+        """What was saved last, or nothing yet.
+
+        Raises:
+            CursorError: the file is not one of ours.
+
+        """
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return Watched(Figures(), {})
+        except (OSError, UnicodeDecodeError) as error:
+            raise CursorError(f"{self._path} cannot be read: {error}") from error
+        try:
+            state = json.loads(text)
+            if state["format"] != _FORMAT:
+                raise CursorError(f"{self._path} has format {state['format']}; this software reads {_FORMAT}")
+            return Watched(_read_figures(state["figures"], state["open"]), _read_cursor(state["cursor"]))
+        except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation) as error:
+            raise CursorError(
+                f"{self._path} is not a monitor's state ({error!r}); move it away to follow from the start"
+            ) from error
+
+    def save(self, watched: Watched) -> None:
+        """Replace the file whole; on disk when this returns.
+
+        Raises:
+            CursorError: it cannot be written.
+
+        """
+        figures, cursor = watched
+        state = {
+            "format": _FORMAT,
+            "figures": _figures_row(figures),
+            "cursor": {
+                str(pipeline): {**at._asdict(), "chain": at.chain.hex()}
+                for pipeline, at in sorted(cursor.items())
+            },
+            "open": {
+                identity.hex(): [trade.kind, trade.isin, trade.currency, _text(trade.amount)]
+                for identity, trade in figures.open.items()
+            },
+        }
+        draft = self._path.with_name(self._path.name + ".new")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(state, file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            raise CursorError(
+                f"{self._path} cannot be written: {error.strerror}; free space or choose another path"
+            ) from error
+
+
+def _figures_row(figures: Figures) -> dict[str, object]:
+    return {
+        "events": figures.events,
+        "messages": figures.messages,
+        "opened": figures.opened,
+        "open": len(figures.open),
+        "unreadable": figures.unreadable,
+        "outcomes": figures.outcomes,
+        "waiting_on": figures.waiting_on,
+        "kinds": figures.kinds,
+        "instruments": {
+            isin: {
+                "outcomes": instrument.outcomes,
+                "settled": {currency: _text(amount) for currency, amount in instrument.settled.items()},
+            }
+            for isin, instrument in sorted(figures.instruments.items())
+        },
+    }
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else format(amount, "f")
+
+
+def _read_figures(row: dict[str, object], still_open: dict[str, list[str | None]]) -> Figures:
+    known = {name: row[name] for name in ("events", "messages", "opened", "unreadable")}
+    counts = {name: row[name] for name in ("outcomes", "waiting_on", "kinds")}
+    instruments = row["instruments"]
+    if not isinstance(instruments, dict):
+        raise TypeError("instruments")
+    return Figures(
+        **known,  # type: ignore[arg-type]
+        **counts,  # type: ignore[arg-type]
+        instruments={
+            isin: Instrument(
+                value["outcomes"],
+                {currency: Decimal(amount) for currency, amount in value["settled"].items()},
+            )
+            for isin, value in instruments.items()
+        },
+        open={
+            TransactionId(bytes.fromhex(identity)): Open(
+                str(kind), isin, currency, None if amount is None else Decimal(amount)
+            )
+            for identity, (kind, isin, currency, amount) in still_open.items()
+        },
+    )
+
+
+def _read_cursor(rows: dict[str, dict[str, int | str]]) -> Cursor:
+    return {
+        int(pipeline): Position(
+            int(row["sequence"]), Hash(bytes.fromhex(str(row["chain"]))), int(row["offset"])
+        )
+        for pipeline, row in rows.items()
+    }

@@ -1,0 +1,199 @@
+"""The regulator's monitor: what it counts, that it notices what is missing, and that a restart counts nothing twice."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firehose.core import Figures, Instrument, observe
+from firehose.service import Monitor
+from firehose.state import StateFile, Watched
+from parley.errors import CursorError, FirehoseError
+from parley.kafka import TopicRecord
+from parley.schemas import FirehoseEvent, decode
+from tests.synthetic_ledger import Ledger
+
+ISIN = "DE0001102580"
+
+
+def opening(isin: str = ISIN, amount: object = "14243.00") -> bytes:
+    return json.dumps({"isin": isin, "currency": "EUR", "settlement_amount": amount}).encode()
+
+
+def said(text: str, status: str) -> bytes:
+    return json.dumps({"text": text, "status": status}).encode()
+
+
+class TradingLedger(Ledger):
+    """A ledger on which everything said is JSON."""
+
+    content_type = "application/json"
+
+    def settle(self, pipeline: int = 0, status: str = "settled", amount: object = "14243.00") -> None:
+        deal = self.open(pipeline, content=opening(amount=amount))
+        deal.say("bank-1", content=said("I commit", "committed"))
+        deal.say("bank-1", "FINISH", said("done", status))
+
+
+@pytest.fixture
+def ledger() -> TradingLedger:
+    return TradingLedger()
+
+
+def records_of(ledger: Ledger) -> list[TopicRecord]:
+    return [
+        TopicRecord(pipeline, 2 * sequence, event)
+        for pipeline, events in enumerate(ledger.firehose)
+        for sequence, event in enumerate(events)
+    ]
+
+
+def events_of(ledger: Ledger) -> list[FirehoseEvent]:
+    return [decode(record.value, FirehoseEvent) for record in records_of(ledger)]
+
+
+def figures_of(ledger: Ledger) -> Figures:
+    return observe(Figures(), events_of(ledger))
+
+
+def test_a_settled_trade_counts_by_kind_and_instrument(ledger: TradingLedger) -> None:
+    ledger.settle()
+    figures = figures_of(ledger)
+    assert (figures.events, figures.messages, figures.opened) == (3, 3, 1)
+    assert figures.outcomes == {"settled": 1}
+    assert figures.kinds == {"dvp": {"settled": 1}}
+    assert figures.instruments == {ISIN: Instrument({"settled": 1}, {"EUR": Decimal("14243.00")})}
+    assert figures.open == {}
+
+
+def test_a_declined_trade_settles_nothing(ledger: TradingLedger) -> None:
+    ledger.settle(status="declined")
+    assert figures_of(ledger).instruments == {ISIN: Instrument({"declined": 1}, {})}
+
+
+def test_a_timeout_counts_for_whoever_was_due(ledger: TradingLedger) -> None:
+    ledger.open(content=opening()).expire()
+    figures = figures_of(ledger)
+    assert figures.outcomes == {"timed_out": 1}
+    assert figures.waiting_on == {"bank-1": 1}
+    assert figures.instruments[ISIN].outcomes == {"timed_out": 1}
+
+
+def test_what_is_open_is_told_apart_from_what_ended(ledger: TradingLedger) -> None:
+    ledger.open(content=opening())
+    ledger.settle()
+    figures = figures_of(ledger)
+    assert figures.opened - sum(figures.outcomes.values()) == len(figures.open) == 1
+
+
+def test_amounts_are_added_exactly(ledger: TradingLedger) -> None:
+    for amount in ("0.10", "0.20", 3):
+        ledger.settle(amount=amount)
+    assert figures_of(ledger).instruments[ISIN].settled == {"EUR": Decimal("3.30")}
+
+
+@pytest.mark.parametrize("amount", ["1e999999", "-5", "a lot", None, [], "9" * 40])
+def test_an_amount_that_is_none_is_not_added(ledger: TradingLedger, amount: object) -> None:
+    ledger.settle(amount=amount)
+    assert figures_of(ledger).instruments == {ISIN: Instrument({"settled": 1}, {})}
+
+
+@given(content=st.binary() | st.just(b"[" * 100_000) | st.just(b'{"isin":7,"currency":[]}'))
+def test_content_that_cannot_be_read_still_counts_by_kind(content: bytes) -> None:
+    ledger = TradingLedger()
+    ledger.open(content=content).say("bank-1", "FINISH", content)
+    assert figures_of(ledger).kinds == {"dvp": {"finished": 1}}
+
+
+@given(cut=st.integers(0, 9))
+def test_the_figures_do_not_depend_on_how_events_are_batched(cut: int) -> None:
+    ledger = Ledger()
+    ledger.trade()
+    ledger.open(content=opening()).expire()
+    ledger.trade(pipeline=1)
+    events = events_of(ledger)
+    assert observe(observe(Figures(), events[:cut]), events[cut:]) == observe(Figures(), events)
+
+
+def test_an_event_that_carries_no_message_is_counted_as_unreadable(ledger: TradingLedger) -> None:
+    ledger.open()
+    (event,) = events_of(ledger)
+    assert observe(Figures(), [event._replace(envelope=b"garbage")]).unreadable == 1
+
+
+class TestTheMonitor:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return tmp_path / "monitor.json"
+
+    def test_a_restart_counts_nothing_twice_and_misses_nothing(
+        self, path: Path, ledger: TradingLedger
+    ) -> None:
+        ledger.settle()
+        ledger.open(content=opening())
+        monitor = Monitor(StateFile(path), 0)
+        monitor.take(records_of(ledger))
+        monitor.save(0, always=True)
+        ledger.settle(pipeline=1)
+        again = Monitor(StateFile(path), 0)
+        assert again.positions == {0: 7}
+        again.take(records_of(ledger))
+        assert again.watched.figures == figures_of(ledger)
+
+    def test_a_missing_event_stops_it_and_what_was_good_stays(
+        self, path: Path, ledger: TradingLedger
+    ) -> None:
+        ledger.settle()
+        records = records_of(ledger)
+        monitor = Monitor(StateFile(path), 0)
+        monitor.take(records[:1])
+        with pytest.raises(FirehoseError, match="missing"):
+            monitor.take(records[2:])
+        monitor.save(0, always=True)
+        assert StateFile(path).load().figures.events == 1
+
+    def test_a_changed_event_stops_it_at_the_next(self, path: Path, ledger: TradingLedger) -> None:
+        ledger.settle()
+        first, second, _ = records_of(ledger)
+        changed = bytearray(first.value)
+        changed[-40] ^= 1
+        monitor = Monitor(StateFile(path), 0)
+        monitor.take([first._replace(value=bytes(changed))])
+        with pytest.raises(FirehoseError, match="another history"):
+            monitor.take([second])
+
+    def test_it_saves_once_an_interval(self, path: Path, ledger: TradingLedger) -> None:
+        monitor = Monitor(StateFile(path), 10)
+        ledger.settle()
+        records = records_of(ledger)
+        monitor.take(records[:1])
+        monitor.save(100)
+        monitor.take(records[1:])
+        monitor.save(105)
+        assert StateFile(path).load().figures.events == 1
+        monitor.save(110)
+        assert StateFile(path).load().figures.events == 3
+
+    def test_what_is_saved_is_what_is_loaded(self, path: Path, ledger: TradingLedger) -> None:
+        ledger.settle()
+        ledger.open(content=opening())
+        ledger.open(1).expire()
+        monitor = Monitor(StateFile(path), 0)
+        monitor.take(records_of(ledger))
+        StateFile(path).save(monitor.watched)
+        assert StateFile(path).load() == monitor.watched
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "figures": {}}'])
+    def test_a_file_that_is_not_its_own_is_left_alone(self, path: Path, text: str) -> None:
+        path.write_text(text)
+        with pytest.raises(CursorError):
+            Monitor(StateFile(path), 0)
+        assert path.read_text() == text
+
+    def test_without_a_file_it_starts_at_the_beginning(self, path: Path) -> None:
+        assert StateFile(path).load() == Watched(Figures(), {})
