@@ -7,11 +7,10 @@ from urllib.parse import urlsplit
 
 import requests
 from web3 import HTTPProvider, Web3
-from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
+from web3.exceptions import ContractLogicError, Web3RPCError
 from web3.middleware import ExtraDataToPOAMiddleware
 
 from anchor.errors import (
-    AnchorError,
     ChainError,
     ChainUnreachableError,
     ContractRefusedError,
@@ -21,6 +20,7 @@ from anchor.errors import (
     UnfundedError,
     WrongChainError,
 )
+from parley.errors import ParleyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -75,7 +75,7 @@ class Endpoints:
         Raises:
             ChainUnreachableError: none answered.
             WrongChainError: none answered, and one of them serves another chain.
-            AnchorError: whatever the question raises itself.
+            ParleyError: whatever the question raises itself.
 
         """
         failures: list[str] = []
@@ -87,11 +87,11 @@ class Endpoints:
                 return question(endpoint.web3)
             except WrongChainError as error:
                 wrong = error
-            except AnchorError:
+            except ParleyError:
                 raise
             except ContractLogicError as error:
                 raise ContractRefusedError(f"the contract refuses: {error.message}") from error
-            except (Web3Exception, requests.RequestException, OSError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 - on a malformed answer the driver raises whatever it trips over
                 endpoint.proven = False
                 failures.append(f"{endpoint.name}: {_told(error)}")
             self._endpoints.append(self._endpoints.pop(0))

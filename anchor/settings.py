@@ -50,6 +50,13 @@ class AnchorSettings(ServiceSettings):
     def _split(cls, value: object) -> object:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
+    @field_validator("rpc")
+    @classmethod
+    def _web_addresses(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(url.get_secret_value().startswith(("http://", "https://")) for url in value):
+            raise ValueError("expected addresses that begin with http:// or https://")
+        return value
+
     @field_validator("contract")
     @classmethod
     def _address(cls, value: str) -> str:

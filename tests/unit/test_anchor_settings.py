@@ -68,6 +68,7 @@ def test_endpoints_are_split_and_masked(capsys: pytest.CaptureFixture[str]) -> N
         ("CHAIN", "eip155:0"),
         ("CHAIN", "bip122:000000000019d6689c085ae165831e93"),
         ("RPC", " "),
+        ("RPC", "ws://one.example"),
         ("CONTRACT", "0x1234"),
         ("CONFIRMATIONS", "0"),
         ("INTERVAL", "0"),
