@@ -268,7 +268,8 @@ def _beyond(
     for address in message.recipients:
         if directory.owner(address) is None:
             return Refusal(
-                "UNKNOWN_ADDRESS", f"nobody receives at {address}; look the recipient up in the directory"
+                "UNKNOWN_ADDRESS",
+                f"nobody receives at {address[:128]}; look the recipient up in the directory",
             )
     if state is not None:
         if lifecycle.message_count(state) >= limits.messages:
