@@ -45,7 +45,8 @@ class KafkaConnection:
             "reconnect.backoff.max.ms": 1_000,
             # Added pipelines and inboxes are noticed within ten seconds, not within five minutes.
             "topic.metadata.refresh.interval.ms": 10_000,
-            "log_level": 3,
+            # The driver would write a line for each failed attempt; services log what matters (``error_cb``).
+            "log_level": 2,
         }
         if self.ca_file is not None:
             config["ssl.ca.location"] = self.ca_file

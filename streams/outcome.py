@@ -14,6 +14,8 @@ _FENCED: Final = frozenset(
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,
         KafkaError.FENCED_INSTANCE_ID,
+        # All that ever is fatal to a consumer is its instance id in use elsewhere; to a producer, it may be.
+        KafkaError._FATAL,  # noqa: SLF001
     }
 )
 _FORBIDDEN: Final = frozenset(
@@ -57,7 +59,7 @@ def kafka_error(exception: KafkaException) -> KafkaError:
 
 def is_fenced(error: KafkaError) -> bool:
     """Whether the broker (or the driver for it) says that somebody newer has our place."""
-    return error.code() in _FENCED
+    return error.code() in _FENCED or error.fatal()
 
 
 def is_forbidden(error: KafkaError) -> bool:
@@ -73,7 +75,7 @@ def is_missing(error: KafkaError) -> bool:
 def stream_error(error: KafkaError, doing: str) -> StreamError:
     """Our error for one that cannot be retried where it was met; ``doing`` completes "while …"."""
     code, text = error.code(), f"{error.str()} ({error.name()}) while {doing}"
-    if code in _FENCED:
+    if is_fenced(error):
         return FencedError(
             f"another process has taken over: {text}; see that each instance name is used once"
         )

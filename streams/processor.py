@@ -40,7 +40,7 @@ from streams import metrics
 from streams.crashpoint import crash_point
 from streams.errors import AbortedError, FencedError, HandlerError, PoisonError, SessionLostError, StreamError
 from streams.handler import Partition
-from streams.outcome import kafka_error, stream_error
+from streams.outcome import is_fenced, kafka_error, stream_error
 from streams.reader import Reader
 from streams.transaction import TransactionalProducer
 
@@ -62,6 +62,7 @@ ASSIGNED: Final = "stream.partition.assigned"
 REVOKED: Final = "stream.partition.revoked"
 ABORTED: Final = "stream.transaction.aborted"
 SESSION_LOST: Final = "stream.session.lost"
+CLIENT_ERROR: Final = "stream.client.error"
 DEAD_LETTERED: Final = "stream.record.dead_lettered"
 
 _MAX_ATTEMPTS: Final = 5
@@ -161,6 +162,7 @@ class Session(Generic[V, D]):
             connection.group_consumer(
                 connection.owned(config.topic), name, session_timeout_ms=config.session_timeout_ms
             )
+            | {"error_cb": log_client_error}
         )
         self._consumer.subscribe(
             [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -213,7 +215,7 @@ class Session(Generic[V, D]):
         return batch
 
     def _on_error(self, error: KafkaError) -> None:
-        if not error.retriable() or error.fatal():
+        if not error.retriable():
             raise stream_error(error, f"consuming {self._config.topic}")
 
     # One transaction ---------------------------------------------------------------------------------------------------
@@ -300,10 +302,10 @@ class Session(Generic[V, D]):
         # Two heartbeats, at a quarter of the session timeout each, and the answer has come.
         while time.monotonic() < deadline:
             for message in self._consumer.consume(1, 0.1):
-                fatal = message.error()
-                if fatal is not None and fatal.fatal():
+                answer = message.error()
+                if answer is not None and is_fenced(answer):
                     raise error
-        raise SessionLostError(f"our own transaction was timed out by the broker: {error}") from error
+        raise SessionLostError(f"nobody has, so the broker timed our transaction out: {error}") from error
 
     # Poison ------------------------------------------------------------------------------------------------------------
 
@@ -463,6 +465,11 @@ class Tick:
 
     def headers(self) -> Headers | None:
         return None
+
+
+def log_client_error(error: KafkaError) -> None:
+    """Tell of trouble the driver sees in the background, such as a broker that is away; it goes on trying."""
+    log.warning(CLIENT_ERROR, code=error.name(), reason=error.str())
 
 
 def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
+    from confluent_kafka import Message
+
     from streams.connection import KafkaConnection
     from streams.handler import Record
 
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes start with an underscore
+_NO_LEADER: Final = KafkaError._NOENT  # noqa: SLF001
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _BATCH: Final = 5_000
 _FIRST_WINDOW: Final = 16
 _END_WAIT_MS: Final = 10
+_RETRY_SECONDS: Final = 0.1
 _FOLLOW_WAIT_MS: Final = 100
 
 
@@ -77,7 +81,7 @@ class Reader:
             consumer.assign([TopicPartition(topic, partition, position)])
             waiting_since = time.monotonic()
             while position < high:
-                for message in consumer.consume(_BATCH, timeout=0.1):
+                for message in _available(consumer, _BATCH, 0.1):
                     offset = message.offset() or 0
                     error = message.error()
                     if error is None:
@@ -133,16 +137,20 @@ class Reader:
         # Uncommitted: the stable end may lie before records that a transaction has committed a moment ago, while its
         # markers are still on their way to this partition.
         request = {TopicPartition(topic, partition): spec}
-        futures = self._admin.list_offsets(
-            request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
-        )
-        try:
-            (future,) = futures.values()
-            return int(future.result().offset)
-        except KafkaException as exception:
-            raise stream_error(
-                kafka_error(exception), f"looking up offsets of {topic}/{partition}"
-            ) from exception
+        deadline = time.monotonic() + self._patience
+        while True:
+            futures = self._admin.list_offsets(
+                request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
+            )
+            try:
+                return int(next(iter(futures.values())).result().offset)
+            except KafkaException as exception:
+                error = kafka_error(exception)
+                # A partition made a moment ago may not have a leader yet.
+                settling = error.retriable() or error.code() == _NO_LEADER
+                if not settling or time.monotonic() > deadline:
+                    raise stream_error(error, f"looking up offsets of {topic}/{partition}") from exception
+                time.sleep(_RETRY_SECONDS)
 
 
 class Follower:
@@ -175,9 +183,9 @@ class Follower:
         self._consumer.incremental_assign([_from(self._topic, partition, offset)])
 
     def poll(self, limit: int = 1_000, timeout_s: float = 0.0) -> list[Record]:
-        """Up to ``limit`` further records, each partition's in order; waits only until there are that many."""
+        """Up to ``limit`` further records, each partition's in order; waits only while there is none."""
         records: list[Record] = []
-        for message in self._consumer.consume(limit, timeout=timeout_s):
+        for message in _available(self._consumer, limit, timeout_s):
             partition, offset = message.partition() or 0, message.offset() or 0
             error = message.error()
             if error is None:
@@ -202,6 +210,12 @@ class Follower:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _available(consumer: Consumer, limit: int, timeout_s: float) -> list[Message]:
+    # ``consume`` alone would wait out its timeout unless there are as many as asked for.
+    first = consumer.poll(timeout_s)
+    return [] if first is None else [first, *consumer.consume(limit - 1, timeout=0)]
 
 
 def _from(topic: str, partition: int, offset: int) -> TopicPartition:

@@ -17,7 +17,7 @@ from streams import metrics
 from streams.crashpoint import crash_point
 from streams.errors import SessionLostError
 from streams.outcome import is_missing, kafka_error, stream_error
-from streams.processor import ASSIGNED, READY, REVOKED, SESSION_LOST, committed_offsets
+from streams.processor import ASSIGNED, READY, REVOKED, SESSION_LOST, committed_offsets, log_client_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -105,6 +105,7 @@ class RelaySession:
                 f"{config.service}-{config.instance}",
                 session_timeout_ms=config.session_timeout_ms,
             )
+            | {"error_cb": log_client_error}
         )
         self._consumer.subscribe(
             [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -132,7 +133,7 @@ class RelaySession:
                 if partition in self._assigned:
                     offsets[partition] = cast("int", message.offset()) + 1
                     records.append(cast("Record", message))
-            elif error.fatal() or not error.retriable():
+            elif not error.retriable():
                 raise stream_error(error, f"consuming {topic}")
         if not records:
             return

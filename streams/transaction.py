@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _CALL_SECONDS: Final = 10.0
 _OPEN_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.05
 _TIMED_OUT: Final = KafkaError._TIMED_OUT  # noqa: SLF001
 
@@ -40,8 +41,9 @@ class TransactionalProducer:
 
         Blocks for up to a minute while the coordinator is busy with the former life's transaction.
         """
-        self._producer = Producer(config)
-        self._retried("opening transactions", self._producer.init_transactions, _OPEN_SECONDS)
+        self._refusal: KafkaError | None = None
+        self._producer = Producer(config | {"error_cb": self._on_client_error})
+        self._open()
 
     def commit(
         self,
@@ -74,6 +76,26 @@ class TransactionalProducer:
         """Drop the connection and whatever was not committed."""
         self._producer.purge()
 
+    def _open(self) -> None:
+        deadline = time.monotonic() + _OPEN_SECONDS
+        while True:
+            try:
+                self._producer.init_transactions(_LOOK_SECONDS)
+            except KafkaException as exception:
+                error = kafka_error(exception)
+                self._producer.poll(0)
+                if self._refusal is not None:
+                    raise stream_error(self._refusal, "connecting") from exception
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise stream_error(error, "opening transactions") from exception
+            else:
+                return
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        # A wrong password looks like a broker that is away, except here.
+        if is_forbidden(error):
+            self._refusal = error
+
     def _produce(self, writes: Iterable[Write]) -> None:
         produce = self._producer.produce
         for topic, partition, key, value, headers in writes:
@@ -101,7 +123,7 @@ class TransactionalProducer:
             raise HandlerError(
                 f"a record larger than the limit was emitted: {cause.str()}; limit what is copied"
             )
-        if cause.fatal() or is_fenced(cause):
+        if is_fenced(cause):
             raise stream_error(cause, doing)
         try:
             self._retried("aborting", self._producer.abort_transaction, _CALL_SECONDS)

@@ -144,6 +144,7 @@ def test_a_crash_point_kills_at_its_time_and_does_nothing_otherwise(
     [
         (KafkaError._FENCED, FencedError),
         (KafkaError.FENCED_INSTANCE_ID, FencedError),
+        (KafkaError._FATAL, FencedError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, ProvisioningError),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ProvisioningError),
         (KafkaError._TIMED_OUT, SessionLostError),
