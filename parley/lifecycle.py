@@ -40,6 +40,7 @@ __all__ = [
     "Refusal",
     "Step",
     "accepted_messages",
+    "address_of",
     "duplicate_of",
     "events_of",
     "expired",
@@ -102,6 +103,14 @@ def events_of(state: TransactionState) -> tuple[EventReference, ...]:
         EventReference(sequence, Hash(digest))
         for _, sequence, digest, _ in _ACCEPTED.iter_unpack(state.messages)
     )
+
+
+def address_of(terms: Terms, participant: str) -> str | None:
+    """Where a party receives for this transaction; ``None`` for who is no party."""
+    for party, address in terms.parties:
+        if party == participant:
+            return address
+    return None
 
 
 def head_of(state: TransactionState) -> Head:
@@ -168,7 +177,7 @@ def judge(state: TransactionState | None, message: Message, at: int) -> Refusal 
     """Why a well-formed message that is no duplicate does not count when appended at ``at`` (ms), or ``None`` if it does."""
     if state is None:
         return _judge_first(message, at)
-    if all(party.participant != message.sender for party in state.terms.parties):
+    if address_of(state.terms, message.sender) is None:
         return Refusal("NOT_A_PARTY", f"{message.sender} is not a party to this transaction")
     if state.outcome == "FINISHED":
         return Refusal("CLOSED", "the transaction has finished; open another")
@@ -195,7 +204,7 @@ def _judge_first(message: Message, at: int) -> Refusal | None:
             "UNKNOWN_TRANSACTION",
             "no such transaction is open on this pipeline, or it ended and is on the record",
         )
-    if all(party.participant != message.sender for party in terms.parties):
+    if address_of(terms, message.sender) is None:
         return Refusal("NOT_A_PARTY", "the opener must be one of the parties")
     if at > terms.open_until:
         return Refusal("OPENING_EXPIRED", f"this opening counted until {terms.open_until}; sign a new one")
@@ -217,11 +226,14 @@ def step(state: TransactionState | None, message: Message) -> Step:
             finished = (*finished, sender)
         if terms.finish_rule == "ANY" or len(finished) == len(terms.parties):
             return Step(finished, (), "FINISHED")
-    waiting = [
-        party for party in terms.parties if party.participant not in finished and party.participant != sender
-    ]
-    addressed = tuple(party.participant for party in waiting if party.address in message.recipients)
-    return Step(finished, addressed or tuple(party.participant for party in waiting) or (sender,), None)
+    addressed: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    for participant, address in terms.parties:
+        if participant != sender and participant not in finished:
+            waiting += (participant,)
+            if address in message.recipients:
+                addressed += (participant,)
+    return Step(finished, addressed or waiting or (sender,), None)
 
 
 def recorded(

@@ -227,7 +227,9 @@ def decide(
     if state is not None:
         original = lifecycle.duplicate_of(state, message, identity)
         if original is not None:
-            return Duplicate(original, _address_of(state, message.sender))
+            sender_address = lifecycle.address_of(state.terms, message.sender)
+            assert sender_address is not None
+            return Duplicate(original, sender_address)
     refusal = lifecycle.judge(state, message, at) or _beyond(state, message, at, directory, limits)
     if refusal is not None:
         return _tell(refusal, state, submission, directory)
@@ -240,7 +242,9 @@ def decide(
         pipeline, before, directory.version, offset, message.transaction_id, record, ended
     )
     new = lifecycle.recorded(state, message, change, identity, before.sequence, digest, at)
-    return Accepted(event, digest, after, new, message.recipients, _address_of(new, message.sender))
+    return Accepted(
+        event, digest, after, new, message.recipients, lifecycle.address_of(new.terms, message.sender)
+    )
 
 
 def _append(
@@ -293,17 +297,12 @@ def _beyond(
     return None
 
 
-def _address_of(state: TransactionState, participant: str) -> str:
-    return next(party.address for party in state.terms.parties if party.participant == participant)
-
-
 def _tell(
     refusal: Refusal, state: TransactionState | None, submission: Submission, directory: Directory
 ) -> Refused:
     """A refusal told to its proven sender: where it receives for this transaction, or at its default address."""
     message = submission.message
-    parties = () if state is None else state.terms.parties
-    address = next((party.address for party in parties if party.participant == message.sender), None)
+    address = None if state is None else lifecycle.address_of(state.terms, message.sender)
     if address is None:
         entry = directory.entry(message.sender)
         assert entry is not None

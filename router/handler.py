@@ -5,6 +5,7 @@ Keeps no state of its own beyond the directory it reads; what belongs to a pipel
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from itertools import islice
@@ -15,6 +16,7 @@ from parley.directory import Directory
 from parley.keys import SigningKey, verify_batch
 from parley.receipts import PendingReceipt, issue_receipts
 from parley.schemas import (
+    DeliveryBatch,
     FirehoseEvent,
     PipelineState,
     TransactionId,
@@ -45,6 +47,9 @@ __all__ = ["Router"]
 
 State = PipelineState | TransactionState
 PIPELINE_KEY = b"pipeline"
+BATCH_BYTES = 512 * 1024
+"""A batch of deliveries is at most this large, or one item."""
+BATCH_ITEMS = 1_000
 WRITE_BEHIND = 20_000
 """Events of a pipeline after which a changed transaction is written to router-state at the latest: most end and are
 forgotten before, and a restart replays no more of the firehose than this.
@@ -177,9 +182,13 @@ class Router:
         ]
         receipts = iter(issue_receipts(pending, self._key) if pending else ())
         for partition in partitions:
+            due: defaultdict[str, list[bytes]] = defaultdict(list)
             for address, content in partition.deferred:
-                value = content if isinstance(content, bytes) else encode(next(receipts))
-                partition.emit(DELIVERIES, address.encode(), value)
+                due[address].append(content if isinstance(content, bytes) else encode(next(receipts)))
+            for address, items in due.items():
+                key = address.encode()
+                for batch in _batches(items):
+                    partition.emit(DELIVERIES, key, encode(DeliveryBatch(batch)))
 
     def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Count what was committed."""
@@ -252,6 +261,19 @@ class Router:
         ended = time_out(partition.index, position, transaction_id, state, self._directory.version)
         self._accept(partition, transaction_id, ended)
         return ended.pipeline
+
+
+def _batches(items: list[bytes]) -> Iterator[tuple[bytes, ...]]:
+    """The items in batches that fit a record: a new one begins where another item would make it too large or too long."""
+    batch: list[bytes] = []
+    size = 0
+    for item in items:
+        if batch and (size + len(item) > BATCH_BYTES or len(batch) == BATCH_ITEMS):
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item)
+    yield tuple(batch)
 
 
 def _position(partition: RouterPartition) -> PipelineState:

@@ -179,6 +179,10 @@ class Receipt(NamedTuple):
     signature: bytes
 
 
+class DeliveryBatch(NamedTuple):
+    items: tuple[bytes, ...]
+
+
 class PublicKey(NamedTuple):
     key_id: KeyId
     public_key: bytes
