@@ -4,7 +4,8 @@ Rules of admission:
 
 1. The first record is the registrar's own entry, signed by the registrar's key: the root of trust, which everybody who
    reads the directory pins.
-2. Every other entry is signed by each of its own signing keys (proof of possession) and by the registrar.
+2. Every other entry is signed by each of its own signing keys (proof of possession) and by the registrar; by nobody else,
+   so that no signature stands in the log unverified.
 3. A participant, a key and an address belong to one entry each.
 4. Versions are dense from 1, and each record carries the chain hash of the record before:
    ``h(n) = SHA-256(h(n-1) || SHA-256(record n))``, as on the firehose.
@@ -14,12 +15,13 @@ Validity is by place in this log (its version), never by a claimed time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import NamedTuple
 
 from parley.envelope import DIRECTORY_ENTRY_TYPE, verify_signatures
-from parley.errors import DirectoryError
+from parley.errors import BadSignatureError, DirectoryError
 from parley.firehose import chain_hash
 from parley.identifiers import is_name
 from parley.keys import key_id
@@ -39,6 +41,8 @@ __all__ = ["Directory", "Signer", "entry_of"]
 
 MAXIMUM_KEYS = 16
 MAXIMUM_ADDRESSES = 256
+
+_COUNTRY = re.compile(r"[A-Z]{2}")
 
 
 class Signer(NamedTuple):
@@ -65,6 +69,7 @@ class Directory:
         self._entries: dict[str, DirectoryEntry] = {}
         self._versions: dict[str, int] = {}
         self._signers: dict[KeyId, Signer] = {}
+        self._keys: set[KeyId] = set()
         self._owners: dict[str, str] = {}
 
     def copy(self) -> Directory:
@@ -97,6 +102,7 @@ class Directory:
         self._versions[entry.participant] = value.version
         for key in entry.signing_keys:
             self._signers[key.key_id] = Signer(entry.participant, key.public_key, value.version)
+        self._keys.update(key.key_id for key in entry.signing_keys + entry.encryption_keys)
         for address in entry.addresses:
             self._owners[address] = entry.participant
         return entry
@@ -126,14 +132,27 @@ class Directory:
                 raise DirectoryError("the first entry must be the registrar's own, with the registrar's key")
         elif entry.role == "REGISTRAR":
             raise DirectoryError("the directory has a registrar already")
-        verify_signatures(envelope, {self.registrar, *entry.signing_keys})
+        self._check_signatures(envelope, entry)
         return entry
+
+    def _check_signatures(self, envelope: Envelope, entry: DirectoryEntry) -> None:
+        signers = {self.registrar, *entry.signing_keys}
+        try:
+            verify_signatures(envelope, signers)
+        except BadSignatureError as error:
+            raise DirectoryError(f"{entry.participant}: {error}") from error
+        if len(envelope.signatures) != len(signers):
+            raise DirectoryError(
+                f"{entry.participant}: an entry is signed by its own keys and the registrar's, each once; remove the rest"
+            )
 
     def _fault(self, entry: DirectoryEntry) -> str | None:
         if not is_name(entry.participant) or not all(map(is_name, entry.addresses)):
             return "the participant's name or an address is not well formed (1 to 128 of a-z 0-9 . -)"
-        if not entry.legal_name.strip() or len(entry.country) != 2:
-            return "an entry has a legal name and a country of two letters"
+        if not entry.legal_name.strip() or not entry.legal_name.isprintable():
+            return "an entry has a legal name of printable characters"
+        if not _COUNTRY.fullmatch(entry.country):
+            return "the country is two capital letters (ISO 3166-1)"
         keys = entry.signing_keys + entry.encryption_keys
         if not 1 <= len(entry.signing_keys) <= MAXIMUM_KEYS or len(entry.encryption_keys) > MAXIMUM_KEYS:
             return f"an entry has 1 to {MAXIMUM_KEYS} signing keys and at most as many encryption keys"
@@ -147,7 +166,7 @@ class Directory:
             return "each key is listed once, under the first 16 bytes of its SHA-256"
         if entry.participant in self._entries:
             return f"{entry.participant} is admitted already"
-        if any(key.key_id in self._signers for key in keys):
+        if any(key.key_id in self._keys for key in keys):
             return "a key is in use by another participant; make a new one"
         if taken := next((address for address in entry.addresses if address in self._owners), None):
             return f"the address {taken} is {self._owners[taken]}'s; choose another"

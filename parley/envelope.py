@@ -62,18 +62,17 @@ def signature_claim(envelope: Envelope, signature: Signature, public: bytes) -> 
 
 
 def verify_signatures(envelope: Envelope, keys: Iterable[PublicKey]) -> None:
-    """Demand a valid signature of each of the given keys.
+    """Demand a valid signature of each of the given keys; what others signed is neither looked at nor in the way.
 
     Raises:
-        BadSignatureError: a key has no signature on the envelope, or its signature does not verify.
+        BadSignatureError: a key has no signature on the envelope, or one of its signatures does not verify.
 
     """
-    by_key = {signature.key_id: signature for signature in envelope.signatures}
     for key in keys:
-        found = by_key.get(key.key_id)
-        if found is None:
+        found = [signature for signature in envelope.signatures if signature.key_id == key.key_id]
+        if not found:
             raise BadSignatureError(f"no signature by key {key.key_id.hex()}; have its holder sign")
-        if not verify(*signature_claim(envelope, found, key.public_key)):
+        if not all(verify(*signature_claim(envelope, one, key.public_key)) for one in found):
             raise BadSignatureError(
                 f"the signature by key {key.key_id.hex()} does not verify; the bytes or the key are not the signer's"
             )

@@ -56,11 +56,16 @@ class Follower:
         """Take the next record of a pipeline, read at ``offset``, and give its event; ``None`` if it was followed before.
 
         Raises:
-            FirehoseError: events are missing, or what came before is not what this event commits to.
+            FirehoseError: events are missing, or what came before is not what this event commits to, or the event is on no
+                place that there is.
             WireError: not a FirehoseEvent.
 
         """
         event = decode(record, FirehoseEvent)
+        if min(event.pipeline, event.sequence) < 0:
+            raise FirehoseError(
+                f"pipeline {event.pipeline}: event {event.sequence} is below zero; keep it as evidence"
+            )
         sequence, chain, _ = self.cursor.get(event.pipeline, START)
         if event.sequence < sequence:
             return None
@@ -94,28 +99,43 @@ class CursorFile:
         """
         try:
             rows = json.loads(self._path.read_text(encoding="utf-8"))
-            return {
-                int(pipeline): Position(
-                    int(row["sequence"]), Hash(bytes.fromhex(row["chain"])), int(row["offset"])
-                )
-                for pipeline, row in rows.items()
-            }
+            return {int(pipeline): _position(row) for pipeline, row in rows.items()}
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
             raise CursorError(
                 f"{self._path} is not a cursor ({error}); move it away to follow from the start"
             ) from error
 
     def save(self, cursor: Cursor) -> None:
-        """Replace the saved cursor; call it only when everything before it has been dealt with."""
+        """Replace the saved cursor; call it only when everything before it has been dealt with.
+
+        Raises:
+            CursorError: the file cannot be written.
+
+        """
         rows = {
             str(pipeline): {**at._asdict(), "chain": at.chain.hex()}
             for pipeline, at in sorted(cursor.items())
         }
-        draft = self._path.with_suffix(".new")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(rows, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
+        draft = self._path.with_name(f"{self._path.name}.new")
+        try:
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(rows, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._path)
+        except OSError as error:
+            raise CursorError(
+                f"{self._path} cannot be written ({error}); give it a folder that can be"
+            ) from error
+
+
+def _position(row: dict[str, object]) -> Position:
+    sequence, chain, offset = row["sequence"], row["chain"], row["offset"]
+    if type(sequence) is not int or type(offset) is not int or min(sequence, offset) < 0:
+        raise ValueError("a sequence or an offset is not a whole number from 0")
+    value = bytes.fromhex(str(chain))
+    if len(value) != len(ZERO_HASH):
+        raise ValueError("a chain hash has not 32 bytes")
+    return Position(sequence, Hash(value), offset)

@@ -295,12 +295,20 @@ class TransactionLife(RuleBasedStateMachine):
 
     # Time.
 
-    @rule(data=st.data())
-    def time_passes(self, data: st.DataObject) -> None:
-        moments = {self.now, self.now + 1, self.now + 1_000}
-        for moment in (self.model.terms.deadline, self.model.terms.open_until):
-            moments |= {moment - 1, moment, moment + 1}
-        self.now = data.draw(st.sampled_from(sorted(moment for moment in moments if moment >= self.now)))
+    @rule(milliseconds=st.sampled_from((1, 1_000, 60_000)))
+    def time_passes(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+    @rule(data=st.data(), late=st.sampled_from((-1, 0, 1)), action=st.sampled_from(("CONTINUE", "FINISH")))
+    def speak_about_the_deadline(self, data: st.DataObject, late: int, action: Action) -> None:
+        self.now = max(self.now, self.model.terms.deadline + late)
+        self.submit(self.message(data, self.party(data), action))
+
+    @rule(data=st.data(), late=st.sampled_from((-1, 0, 1)), which=st.sampled_from(("deadline", "open_until")))
+    def open_about_a_limit(self, data: st.DataObject, late: int, which: str) -> None:
+        self.now = max(self.now, getattr(self.model.terms, which) + late)
+        opening = self.message(data, self.party(data), "OPEN")
+        self.submit(opening._replace(sequence=0, previous=None))
 
     @precondition(lambda self: self.state is not None and self.state.outcome is None)
     @rule()
