@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from prometheus_client import REGISTRY
 from web3 import HTTPProvider, Web3
 
 from anchor.account import AnchorAccount, create_account_file
@@ -190,6 +191,17 @@ class TestAnchoring:
         assert found.transaction_hash == event.transaction_hash
         assert (found.block_number, found.block_hash) == (event.block_number, event.block_hash)
         assert found.confirmations >= event.confirmations == 3
+
+    def test_the_metrics_tell_how_far_behind_what_is_final_is(self, world: World) -> None:
+        world.log.grow(5)
+        service = world.service()
+        service.turn(0.0)
+        assert REGISTRY.get_sample_value("parley_anchor_lag_entries") == 5
+        world.until_final(service, 5)
+        assert REGISTRY.get_sample_value("parley_anchor_lag_entries") == 0
+        assert REGISTRY.get_sample_value("parley_anchor_lag_seconds") == 0
+        assert REGISTRY.get_sample_value("parley_anchor_final_size") == 5
+        assert REGISTRY.get_sample_value("parley_anchor_chain_up") == 1
 
     def test_each_growth_is_anchored_once_and_in_order(self, world: World) -> None:
         service = world.service()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -344,6 +345,20 @@ class TestVerifying:
         assert found.confirmations == anchored[20]["blockNumber"] - receipt["blockNumber"] + 1
         block = contract.w3.eth.get_block(receipt["blockNumber"])
         assert found.mined_at == block["timestamp"] * 1000
+
+    def test_the_command_prints_its_place(
+        self,
+        anvil: Anvil,
+        contract: Contract,
+        anchored: dict[int, TxReceipt],
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        where = ["--rpc", anvil.rpc, "--chain", f"eip155:{CHAIN_ID}", "--contract", contract.address]
+        what = ["--origin", ORIGIN, "--size", "9", "--root"]
+        assert main(["verify", *where, *what, root(9).hex()]) == 0
+        assert json.loads(capsys.readouterr().out)["block"] == anchored[9]["blockNumber"]
+        assert main(["verify", *where, *what, root(10).hex()]) == 1
+        assert "two histories" in capsys.readouterr().err
 
     def test_a_wrong_hint_does_no_harm(
         self, endpoints: Endpoints, contract: Contract, anchored: dict[int, TxReceipt]
