@@ -46,17 +46,17 @@ def transaction_text(value: bytes) -> str:
 
 
 def parse_transaction_id(text: str) -> TransactionId:
-    """The transaction id that people wrote.
+    """The transaction id that people wrote, in either case.
 
     Raises:
-        MalformedError: ``text`` is not a UUIDv7.
+        MalformedError: ``text`` is not a UUIDv7 with its hyphens.
 
     """
     try:
         value = UUID(text).bytes
     except ValueError:
         value = b""
-    if not is_transaction_id(value):
+    if not is_transaction_id(value) or transaction_text(value) != text.lower():
         raise MalformedError(
             f"{text!r} is not a transaction id; it is a UUIDv7 such as 01932c07-8f10-7abc-9def-0123456789ab"
         )
