@@ -28,6 +28,8 @@ class Role(StrEnum):
 
     PARTICIPANT = "participant"
     REGULATOR = "regulator"
+    MONITOR = "monitor"
+    """A process of a regulator's that may read the firehose and nothing else."""
     AUDITOR = "auditor"
     REGISTRAR = "registrar"
     OPERATOR = "operator"
@@ -103,7 +105,7 @@ _DAYS: Final = timedelta(days=7)
 _WEEKS: Final = timedelta(weeks=4)
 _MONTHS: Final = timedelta(days=180)
 
-_PUBLIC: Final = frozenset(Role)
+_PUBLIC: Final = frozenset(Role) - {Role.MONITOR}
 
 TOPICS: Final = (
     Topic(
@@ -111,7 +113,13 @@ TOPICS: Final = (
         _WEEKS,
         written_by=_roles(Role.ROUTER),
         read_by=_roles(
-            Role.ROUTER, Role.BLOCKBUILDER, Role.GATEWAY, Role.REGULATOR, Role.AUDITOR, Role.OPERATOR
+            Role.ROUTER,
+            Role.BLOCKBUILDER,
+            Role.GATEWAY,
+            Role.REGULATOR,
+            Role.MONITOR,
+            Role.AUDITOR,
+            Role.OPERATOR,
         ),
         per_pipeline=True,
         flushed=True,

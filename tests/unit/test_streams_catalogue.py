@@ -57,6 +57,13 @@ def test_a_regulator_reads_the_firehose_and_what_is_public_and_writes_nothing() 
     assert not may(regulator, AclOperation.READ, inbox_topic("bank"))
 
 
+def test_a_monitor_reads_the_firehose_and_nothing_else() -> None:
+    monitor = user(Role.MONITOR)
+    assert {topic.name for topic in TOPICS if may(monitor, AclOperation.READ, topic.name)} == {"firehose"}
+    assert not any(rule.operation == AclOperation.WRITE for rule in permissions(monitor))
+    assert not may(monitor, AclOperation.READ, inbox_topic("bank"))
+
+
 @pytest.mark.parametrize(
     ("topic", "writers"),
     [
