@@ -183,8 +183,8 @@ def decide(policy: Policy, state: Anchoring, view: View, checkpoint: TreeHead | 
         return state, ()  # an endpoint that lags behind tells of the past, not of a reorganisation
     state = replace(state, height=view.height, height_at=now)
     alarms = _contradictions(state, view, checkpoint)
-    if checkpoint is not None and not alarms:
-        state = _noticed(state, checkpoint, now)
+    if not alarms:
+        state = noticed(state, checkpoint, now)
     state, followed = _follow(policy, state, view, now)
     effects = [*alarms, *followed]
     if state.outstanding is None and checkpoint is not None and not alarms and now >= state.next_at:
@@ -248,6 +248,19 @@ def resumed(state: Anchoring, now: int) -> Anchoring:
     return replace(state, outstanding=outstanding, height_at=now)
 
 
+def noticed(state: Anchoring, checkpoint: TreeHead | None, now: int) -> Anchoring:
+    """The state once the log's growth is seen, and with it since when what is final is behind; the chain may be away."""
+    known = state.newest
+    if checkpoint is None or (known is not None and checkpoint != known and checkpoint.size <= known.size):
+        return state
+    outstanding = state.outstanding
+    if outstanding and outstanding.outgrown_at is None and checkpoint.size > outstanding.head.size:
+        outstanding = replace(outstanding, outgrown_at=now)
+    behind = checkpoint.size > (state.final.head.size if state.final else 0)
+    since = (state.behind_since if state.behind_since is not None else now) if behind else None
+    return replace(state, newest=checkpoint, outstanding=outstanding, behind_since=since)
+
+
 def lag(state: Anchoring, now: int) -> tuple[int, int]:
     """How far what is final is behind the log: entries, and milliseconds since the log first outgrew it."""
     final_size = state.final.head.size if state.final else 0
@@ -275,16 +288,6 @@ def _contradictions(state: Anchoring, view: View, checkpoint: TreeHead | None) -
                 Alarm("FORK", f"{detail}, but that of {what} is {head.root.hex()}; find out who signed both"),
             )
     return ()
-
-
-def _noticed(state: Anchoring, checkpoint: TreeHead, now: int) -> Anchoring:
-    """Remember the log's growth, and since when what is anchored is behind it."""
-    outstanding = state.outstanding
-    if outstanding and outstanding.outgrown_at is None and checkpoint.size > outstanding.head.size:
-        outstanding = replace(outstanding, outgrown_at=now)
-    behind = checkpoint.size > (state.final.head.size if state.final else 0)
-    since = (state.behind_since if state.behind_since is not None else now) if behind else None
-    return replace(state, newest=checkpoint, outstanding=outstanding, behind_since=since)
 
 
 def _follow(policy: Policy, state: Anchoring, view: View, now: int) -> Step:

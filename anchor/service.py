@@ -25,6 +25,7 @@ from anchor.core import (
     View,
     decide,
     lag,
+    noticed,
     postponed,
     replayed,
     resumed,
@@ -135,8 +136,10 @@ class AnchorService:
 
     def turn(self, poll: float) -> float:
         """One look and what follows from it; gives the seconds to wait before the next."""
+        checkpoint = self._checkpoint()
+        pause = poll
         try:
-            self._act(self._checkpoint())
+            self._act(checkpoint)
         except AbortedError as error:  # nothing was written, and the state is as before: decide again
             self._log.warning(RETRIED, detail=str(error))
         except SessionLostError as error:
@@ -144,21 +147,20 @@ class AnchorService:
             self._events.close()
             self._events, self._state = self._opened()
         except ChainError as error:
-            self._chain_failures += 1
-            metrics.CHAIN_UP.set(0)
-            metrics.CHAIN_FAILURES.inc()
-            self._tell(CHAIN_AWAY, type(error).__name__, detail=str(error))
-            return float(min(poll * 2 ** min(self._chain_failures, 10), LONGEST_PAUSE))
+            self._state = noticed(self._state, checkpoint, self._clock())
+            pause = self._chain_failed(error, poll)
         else:
             self._chain_answered()
         self._measure()
-        return poll
+        return pause
 
     def _opened(self) -> tuple[Events, Anchoring]:
         events = self._open_events()
         state = Anchoring()
         try:
-            for event in events.history():
+            history = events.history()
+            finals = [index for index, event in enumerate(history) if event.state == "FINAL"]
+            for event in history[finals[-1] if finals else 0 :]:
                 signed = self._chain.recognise(event.raw_transaction) if event.raw_transaction else None
                 state = replayed(state, event, signed)
         except (ReadError, FencedError):
@@ -240,6 +242,13 @@ class AnchorService:
             metrics.ALARMS.labels(kind).set(0)
             self._told.discard(told)
             self._log.info(ALARM_ENDED, kind=kind)
+
+    def _chain_failed(self, error: ChainError, poll: float) -> float:
+        self._chain_failures += 1
+        metrics.CHAIN_UP.set(0)
+        metrics.CHAIN_FAILURES.inc()
+        self._tell(CHAIN_AWAY, type(error).__name__, detail=str(error))
+        return float(min(poll * 2 ** min(self._chain_failures, 10), LONGEST_PAUSE))
 
     def _chain_answered(self) -> None:
         metrics.CHAIN_UP.set(1)

@@ -22,6 +22,7 @@ from anchor.core import (
     View,
     decide,
     lag,
+    noticed,
     postponed,
     replayed,
     resumed,
@@ -163,6 +164,17 @@ class TestFollowing:
         view = VIEW._replace(height=103, nonce=8, anchored=mined())
         state, _ = decide(POLICY, state, view, LATER, NOW + 7_000)
         assert lag(state, NOW + 8_000) == (10, 3_000)
+
+    def test_lag_is_known_while_the_chain_is_away(self, final: Anchoring) -> None:
+        state = noticed(final, LATER, NOW + 1_000)
+        assert lag(state, NOW + 5_000) == (10, 4_000)
+
+    def test_a_log_that_contradicts_itself_meanwhile_is_not_what_is_remembered(
+        self, final: Anchoring
+    ) -> None:
+        state = noticed(noticed(final, LATER, NOW), LATER._replace(root=HEAD.root), NOW)
+        assert state.newest == LATER
+        assert noticed(state, HEAD, NOW).newest == LATER
 
 
 class TestStuckTransactions:
