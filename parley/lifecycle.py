@@ -145,9 +145,10 @@ def _fault(message: Message) -> str | None:
         return "the transaction id is not a UUIDv7"
     if message.pipeline < 0 or message.sequence < 0:
         return "pipeline and sequence are not negative"
-    if not 0 < len(message.recipients) <= MAXIMUM_RECIPIENTS:
+    recipients = message.recipients
+    if not 0 < len(recipients) <= MAXIMUM_RECIPIENTS:
         return f"a message has 1 to {MAXIMUM_RECIPIENTS} recipients"
-    if len(set(message.recipients)) != len(message.recipients):
+    if len(recipients) > 1 and len(set(recipients)) != len(recipients):
         return "each recipient is named once"
     if not is_name(message.sender):
         return "the sender is not a participant's name"

@@ -342,13 +342,15 @@ def replay(state: TransactionState | None, event: FirehoseEvent, record: bytes) 
 
     ``None`` where the transaction is unknown: it ended and was forgotten.
     """
-    if event.envelope is None:
-        return None if state is None else lifecycle.expired(state, event.at)
     if state is not None and lifecycle.last_sequence(state) >= event.sequence:
         return state
+    if event.envelope is None:
+        return None if state is None else lifecycle.expired(state, event.at)
     envelope = decode(event.envelope, Envelope)
     message = decode(envelope.payload, Message)
-    if state is None and message.terms is None:
+    if message.terms is not None:
+        state = None  # what had this id before has ended and was forgotten
+    elif state is None:
         return None
     identity = message_id(envelope.payload)
     return lifecycle.recorded(

@@ -5,11 +5,13 @@ Keeps no state of its own beyond the directory it reads; what belongs to a pipel
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from itertools import islice
 from typing import NamedTuple
+
+import structlog
 
 from parley import lifecycle
 from parley.directory import Directory
@@ -25,6 +27,7 @@ from parley.schemas import (
     decode_any,
     encode,
 )
+from router import metrics
 from router.core import (
     NEW_PIPELINE,
     Accepted,
@@ -44,6 +47,10 @@ from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
 from streams.handler import History, Partition, Record
 
 __all__ = ["Router"]
+
+log = structlog.get_logger()
+
+COMMITTED = "router.batch.committed"
 
 State = PipelineState | TransactionState
 PIPELINE_KEY = b"pipeline"
@@ -191,7 +198,14 @@ class Router:
                     partition.emit(DELIVERIES, key, encode(DeliveryBatch(batch)))
 
     def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
-        """Count what was committed."""
+        """Count and log what was committed."""
+        topics = Counter(emitted[0] for partition in partitions for emitted in partition.emitted)
+        if topics[FIREHOSE] or topics[REJECTED]:
+            metrics.EVENTS.inc(topics[FIREHOSE])
+            metrics.REJECTIONS.inc(topics[REJECTED])
+            log.info(
+                COMMITTED, events=topics[FIREHOSE], rejections=topics[REJECTED], deliveries=topics[DELIVERIES]
+            )
 
     def _read(self, record: bytes | None) -> Submission | Refused | None:
         """The record as far as the directory allows; ``None`` for a tick, which carries only the time."""

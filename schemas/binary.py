@@ -12,6 +12,7 @@ field after the other without a call between: a third of what a function for eac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import count
 from typing import Any, cast
 
@@ -65,6 +66,7 @@ class _Source:
             "items": _items,
             "malformed": MalformedError,
             "unfit": _unfit,
+            "encoded": _encoded,
         }
 
     def compiled(self, name: str) -> Any:
@@ -196,24 +198,27 @@ class _Source:
         self.line(depth, f"if not ({fits}):")
         self.line(depth + 1, f"raise unfit({path!r}, {source}, {what!r})")
 
-    def _write_zigzag(self, number: str, depth: int) -> None:
-        self.line(depth, f"size = {number}")
-        self.line(depth, "while size > 127:")
-        self.line(depth + 1, "out.append(size & 127 | 128)")
-        self.line(depth + 1, "size >>= 7")
-        self.line(depth, "out.append(size)")
+    def _write_size(self, source: str, depth: int) -> None:
+        self.line(depth, f"size = len({source})")
+        self.line(depth, "if size < 64:")
+        self.line(depth + 1, "out.append(size << 1)")
+        self.line(depth, "else:")
+        self.line(depth + 1, "out += encoded(size)")
 
     def _write_number(self, kind: str, source: str, path: str, depth: int) -> None:
         lowest, highest = _RANGES[kind]
         fits = f"type({source}) is int and {lowest} <= {source} <= {highest}"
         self._demand(fits, f"an integer of {lowest} to {highest}", source, path, depth)
-        self._write_zigzag(f"{source} << 1 if {source} >= 0 else ~({source} << 1)", depth)
+        self.line(depth, f"if 0 <= {source} < 64:")
+        self.line(depth + 1, f"out.append({source} << 1)")
+        self.line(depth, "else:")
+        self.line(depth + 1, f"out += encoded({source})")
 
     _write_int = _write_long = _write_number
 
     def _write_bytes(self, _: Any, source: str, path: str, depth: int) -> None:
         self._demand(f"type({source}) is bytes", "bytes", source, path, depth)
-        self._write_zigzag(f"len({source}) << 1", depth)
+        self._write_size(source, depth)
         self.line(depth, f"out += {source}")
 
     def _write_string(self, _: Any, source: str, path: str, depth: int) -> None:
@@ -223,7 +228,7 @@ class _Source:
         self.line(depth + 1, f"{text} = {source}.encode()")
         self.line(depth, "except UnicodeEncodeError:")
         self.line(depth + 1, f"raise unfit({path!r}, {source}, 'text that UTF-8 can hold') from None")
-        self._write_zigzag(f"len({text}) << 1", depth)
+        self._write_size(text, depth)
         self.line(depth, f"out += {text}")
 
     def _write_boolean(self, _: Any, source: str, path: str, depth: int) -> None:
@@ -256,7 +261,7 @@ class _Source:
         self._demand(fits, f"a tuple of at most {MAXIMUM_ITEMS} items", source, path, depth)
         item = self._name("item")
         self.line(depth, f"if {source}:")
-        self._write_zigzag(f"len({source}) << 1", depth + 1)
+        self._write_size(source, depth + 1)
         self.line(depth + 1, f"for {item} in {source}:")
         self.write(schema["items"], item, path, depth + 2)
         self.line(depth, "out.append(0)")
@@ -277,6 +282,18 @@ def _unfit(path: str, value: Any, what: str) -> MalformedError:
     if type(value) in (int, str):
         shown = repr(value)[:80]
     return MalformedError(f"{path}: {shown} is not {what}" if path else f"{shown} is not {what}")
+
+
+@lru_cache(maxsize=65_536)
+def _encoded(value: int) -> bytes:
+    """An integer's encoding; kept, because times, offsets and lengths come again within a batch."""
+    number = value << 1 if value >= 0 else ~(value << 1)
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

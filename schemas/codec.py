@@ -203,11 +203,11 @@ def decode(data: bytes, contract: type[Contract], limit: int = DEFAULT_LIMIT) ->
 
     """
     value = decode_any(data, limit)
-    if type(value) is not contract:
-        raise UnknownSchemaError(
-            f"expected a {contract.__name__} but this is a {type(value).__name__}; send the right record"
-        )
-    return value
+    if type(value) is contract:
+        return value
+    raise UnknownSchemaError(
+        f"expected a {contract.__name__} but this is a {type(value).__name__}; send the right record"
+    )
 
 
 def decode_any(data: bytes, limit: int = DEFAULT_LIMIT) -> NamedTuple:
