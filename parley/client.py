@@ -313,9 +313,9 @@ class Participant:
         """The open deal with this id."""
         return self._deals.get(transaction_id)
 
-    def inbox(self) -> AsyncIterator[InboxEvent]:
-        """Everything that comes, in order, as far as nobody else takes it first."""
-        return _Taking(self, self._inbox, lambda event: event)
+    def inbox(self, *, follow: bool = True) -> AsyncIterator[InboxEvent]:
+        """Everything that comes, in order, as far as nobody else takes it first; without ``follow``, what is there now."""
+        return _Taking(self, self._inbox, lambda event: event, follow=follow)
 
     def opened(self) -> AsyncIterator[Deal]:
         """The deals that others open; raises VerificationError for a record that verifies for no deal."""
@@ -502,18 +502,24 @@ class _Taking(AsyncIterator[T], Generic[T]):
     """Takes events from a mailbox; asking for the next acknowledges the one before."""
 
     def __init__(
-        self, client: Participant, mailbox: Mailbox[InboxEvent], read: Callable[[InboxEvent], T]
+        self,
+        client: Participant,
+        mailbox: Mailbox[InboxEvent],
+        read: Callable[[InboxEvent], T],
+        *,
+        follow: bool = True,
     ) -> None:
         self._client = client
         self._mailbox = mailbox
         self._read = read
+        self._follow = follow
         self._last: int | None = None
 
     async def __anext__(self) -> T:
         if self._last is not None:
             self._client.acknowledge(self._last)
             self._last = None
-        offer = await self._mailbox.next()
+        offer = await self._mailbox.next(wait=self._follow)
         if offer is None:
             raise StopAsyncIteration
         event = offer.take()

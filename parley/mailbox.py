@@ -58,8 +58,11 @@ class Mailbox(Generic[T]):
         while self._takers:
             self._wake()
 
-    async def next(self) -> Offer[T] | None:
-        """The first offer that is open; waits for one; ``None`` after the last. Take it before anything is awaited."""
+    async def next(self, *, wait: bool = True) -> Offer[T] | None:
+        """The first offer that is open, to be taken before anything is awaited.
+
+        Waits for one; ``None`` after the last, or without ``wait`` where there is none now.
+        """
         while True:
             if self._error is not None:
                 raise self._error
@@ -67,7 +70,7 @@ class Mailbox(Generic[T]):
                 offer = self._offers.popleft()
                 if offer.is_open:
                     return offer
-            if self._closed:
+            if self._closed or not wait:
                 return None
             await self._wait()
 

@@ -1,0 +1,89 @@
+"""``parley audit``: a whole block store recomputed from public data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from os import cpu_count
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from parley.audit import AuditReport, audit
+from parley.blocks import BlockStore, from_folder
+from parley.cli.options import Json, LogKey, read_log_key, registrar_key
+from parley.cli.output import complain, show, show_json
+from parley.errors import ParleyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["register"]
+
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    app.command("audit")(audit_store)
+
+
+def audit_store(
+    store: Annotated[Path, typer.Argument(help="The block store's folder.")],
+    log_key: LogKey,
+    registrar: Annotated[str, typer.Option("--registrar", help="The registrar's public key (hexadecimal).")],
+    json: Json = False,
+) -> None:
+    """Recompute a block store: every hash, signature, name, sequence, transaction and the log's root.
+
+    Exit code 0 only if no rule is broken; violations are listed on standard error.
+    """
+    trusted = registrar_key(registrar)
+    assert trusted is not None
+    if not store.is_dir():
+        raise ParleyError(f"{store} is not a folder; name the block store")
+    blocks = BlockStore(from_folder(store), read_log_key(log_key))
+    ways = cpu_count() or 1
+    with ThreadPoolExecutor(ways) as executor, _progress(quiet=json) as progress:
+        report = audit(blocks, trusted, progress=progress, executor=executor, ways=ways)
+    if json:
+        show_json({**_row(report), "violations": [str(violation) for violation in report.violations]})
+    else:
+        show([(name.replace("_", " "), value) for name, value in _row(report).items()])
+        for violation in report.violations[:_SHOWN]:
+            complain(str(violation))
+        if len(report.violations) > _SHOWN:
+            complain(f"and {len(report.violations) - _SHOWN} more; --json lists all")
+    raise typer.Exit(0 if report.good else 1)
+
+
+def _row(report: AuditReport) -> dict[str, str | int | bool | None]:
+    return {
+        "good": report.good,
+        "log": report.origin,
+        "root": report.root.hex(),
+        "blocks": report.blocks,
+        "transactions": report.transactions,
+        "finished": report.finished,
+        "timed_out": report.timed_out,
+        "messages": report.messages,
+        "signatures": report.signatures,
+        "directory_records": report.directory_records,
+        "unsealed": report.unsealed,
+    }
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on standard error, where somebody looks."""
+    from rich.console import Console  # noqa: PLC0415  not loaded for programs
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("auditing blocks", total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)

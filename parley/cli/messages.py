@@ -1,0 +1,248 @@
+"""``parley send``, ``inbox`` and ``waiting``: a participant's own negotiations."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import parley
+from parley.cli.options import (
+    DEFAULT_PROFILE,
+    Json,
+    PasswordFile,
+    ProfileFile,
+    keystore_of,
+    profile_of,
+    read_file,
+)
+from parley.cli.output import moment, printable, show, show_json
+from parley.client import Participant
+from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, TimedOut
+from parley.errors import ParleyError
+from parley.identifiers import parse_transaction_id, transaction_text
+from parley.kafka import KafkaTransport
+
+__all__ = ["register"]
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_TYPES = {".json": "application/json", ".txt": "text/plain; charset=utf-8", ".xml": "application/xml"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(send)
+    app.command()(inbox)
+    app.command()(waiting)
+
+
+def send(
+    text: Annotated[str | None, typer.Argument(help="What to say; or use --file.")] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", help="Open a transaction with this participant; may be repeated."),
+    ] = None,
+    deal: Annotated[str | None, typer.Option("--deal", help="Go on in the transaction with this id.")] = None,
+    finish: Annotated[bool, typer.Option("--finish", help="This is our last word: finish.")] = False,
+    kind: Annotated[str, typer.Option(help="Kind of the transaction that is opened.")] = "agreement",
+    deadline: Annotated[str, typer.Option(help="How long it may take, such as 90s, 15m, 4h, 2d.")] = "1h",
+    every_party: Annotated[
+        bool, typer.Option("--every-party", help="It ends when every party finishes, not when any does.")
+    ] = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Send this file's content; - is standard input.")
+    ] = None,
+    content_type: Annotated[str | None, typer.Option(help="Media type of the content.")] = None,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
+    json: Json = False,
+) -> None:
+    """Say something: open a transaction (--to), go on in one (--deal), or finish it (--deal … --finish).
+
+    Returns once the operator's signed receipt is in and verified.
+    """
+    if (to is None) == (deal is None):
+        raise typer.BadParameter("give either --to (open) or --deal (go on)")
+    if finish and deal is None:
+        raise typer.BadParameter("--finish needs --deal")
+    content, media_type = _content(text, file, content_type)
+    within = _duration(deadline)
+
+    async def say() -> Accepted | Deal:
+        async with _connect(profile, password_file) as me:
+            if to is not None:
+                return await me.open(
+                    to,
+                    kind=kind,
+                    deadline=within,
+                    content=content,
+                    content_type=media_type,
+                    finish_rule="ALL" if every_party else "ANY",
+                )
+            identity = parse_transaction_id(deal or "")
+            found = me.deal(identity)
+            if found is None:
+                raise ParleyError(
+                    f"transaction {transaction_text(identity)} is not open in the inbox of {me.address}; "
+                    "`parley waiting` lists those that are"
+                )
+            speak = found.finish if finish else found.send
+            return await speak(content, content_type=media_type)
+
+    done = asyncio.run(say())
+    said = done if isinstance(done, Deal) else done.deal
+    message = said.messages[-1]
+    result = {**_message_row(said, message), "outcome": said.outcome, "waiting_on": list(said.waiting_on)}
+    if isinstance(done, Accepted):
+        result["block_by"] = done.block_by
+    if json:
+        show_json(result)
+        return
+    show(
+        [
+            ("transaction", transaction_text(said.id)),
+            ("accepted", f"message {message.sequence} at {moment(message.at)}"),
+            ("on the firehose", f"pipeline {message.pipeline}, event {message.firehose_sequence}"),
+            ("deadline", moment(said.deadline)),
+            ("outcome", None if said.outcome is None else said.outcome.lower()),
+            ("waiting on", ", ".join(said.waiting_on) or None),
+        ]
+    )
+
+
+def inbox(
+    once: Annotated[bool, typer.Option("--once", help="Show what is there and end.")] = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
+    json: Json = False,
+) -> None:
+    """Show what comes to us, each event once: what was shown is acknowledged."""
+
+    async def listen() -> None:
+        async with _connect(profile, password_file) as me:
+            async for event in me.inbox(follow=not once):
+                if json:
+                    show_json(_event_row(event))
+                else:
+                    typer.echo(_event_line(me, event))
+                sys.stdout.flush()
+
+    try:
+        asyncio.run(listen())
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def waiting(
+    profile: ProfileFile = DEFAULT_PROFILE, password_file: PasswordFile = None, json: Json = False
+) -> None:
+    """List our open transactions, and whom each waits on; those that wait on us first."""
+
+    async def look() -> tuple[Participant, list[Deal]]:
+        async with _connect(profile, password_file) as me:
+            return me, sorted(
+                me.deals, key=lambda deal: (me.participant not in deal.waiting_on, deal.deadline)
+            )
+
+    _, deals = asyncio.run(look())
+    for deal in deals:
+        if json:
+            show_json(
+                {
+                    "transaction": transaction_text(deal.id),
+                    "kind": deal.kind,
+                    "parties": list(deal.parties),
+                    "deadline": deal.deadline,
+                    "messages": len(deal.messages),
+                    "waiting_on": list(deal.waiting_on),
+                }
+            )
+        else:
+            typer.echo(
+                f"{transaction_text(deal.id)}  {printable(deal.kind, 24):<24}  until {moment(deal.deadline)}  "
+                f"waiting on {', '.join(deal.waiting_on)}"
+            )
+
+
+def _connect(profile: Path, password_file: Path | None) -> Participant:
+    settings = profile_of(profile)
+    keys = keystore_of(settings, password_file)
+    return parley.connect(
+        KafkaTransport(settings.access()),
+        participant=settings.participant,
+        key=keys.signing_key(),
+        registrar=settings.registrar,
+        address=settings.address,
+    )
+
+
+def _content(text: str | None, file: Path | None, content_type: str | None) -> tuple[bytes, str]:
+    if (text is None) == (file is None):
+        raise typer.BadParameter("give what to say, either as text or with --file")
+    if text is not None:
+        return text.encode("utf-8", "surrogateescape"), content_type or _TYPES[".txt"]
+    assert file is not None
+    data = sys.stdin.buffer.read() if str(file) == "-" else read_file(file)
+    return data, content_type or _TYPES.get(file.suffix.lower(), "application/octet-stream")
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
+    if found is None:
+        raise typer.BadParameter("a duration is a number and s, m, h or d, such as 15m")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+def _message_row(deal: Deal, message: DealMessage) -> dict[str, object]:
+    return {
+        "transaction": transaction_text(deal.id),
+        "kind": deal.kind,
+        "message_id": message.message_id.hex(),
+        "sequence": message.sequence,
+        "sender": message.sender,
+        "action": message.action,
+        "at": message.at,
+        "pipeline": message.pipeline,
+        "firehose_sequence": message.firehose_sequence,
+        "content_type": message.content_type,
+        "content": message.text,
+    }
+
+
+def _event_row(event: InboxEvent) -> dict[str, object]:
+    if isinstance(event, Received):
+        row = _message_row(event.deal, event.message)
+        return {"event": "message", **row, "deadline": event.deal.deadline, "outcome": event.deal.outcome}
+    if isinstance(event, TimedOut):
+        return {
+            "event": "timeout",
+            "transaction": transaction_text(event.deal.id),
+            "kind": event.deal.kind,
+            "at": event.at,
+            "waiting_on": list(event.waiting_on),
+        }
+    return {
+        "event": "unverified",
+        "transaction": None if event.deal is None else transaction_text(event.deal.id),
+        "reason": str(event.error),
+        "record": event.record.hex(),
+    }
+
+
+def _event_line(me: Participant, event: InboxEvent) -> str:
+    if isinstance(event, Received):
+        message = event.message
+        entry = me.directory.entry(message.sender)
+        name = message.sender if entry is None else f"{entry.legal_name} ({message.sender})"
+        verb = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}[message.action]
+        return (
+            f"{moment(message.at)}  {transaction_text(event.deal.id)}  {printable(name, 60)} {verb}: "
+            f"{printable(message.text, 160)}"
+        )
+    if isinstance(event, TimedOut):
+        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(event.waiting_on)}"
+    return f"NOT VERIFIED  {printable(str(event.error))}"

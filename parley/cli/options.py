@@ -1,0 +1,131 @@
+"""Options that several commands share, and what they lead to: the profile, the keys, files; no command is here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from parley.errors import ParleyError, ProfileError
+from parley.profile import Profile, load_profile, read_password
+
+if TYPE_CHECKING:
+    from parley.keystore import Keystore
+    from parley.note import VerifierKey
+
+__all__ = [
+    "Json",
+    "LogKey",
+    "PasswordFile",
+    "ProfileFile",
+    "Registrar",
+    "keystore_of",
+    "open_keystore",
+    "password",
+    "profile_of",
+    "read_file",
+    "read_log_key",
+    "registrar_key",
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+ProfileFile = Annotated[
+    Path,
+    typer.Option(
+        "--profile", envvar="PARLEY_PROFILE", help="Profile (TOML): who we are, where the backbone is."
+    ),
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        envvar="PARLEY_PASSWORD_FILE",
+        help="File with the keystore's password; asked for if there is none.",
+    ),
+]
+LogKey = Annotated[
+    Path, typer.Option("--log-key", help="File with the log's verifier key (name+id+key, one line).")
+]
+Registrar = Annotated[
+    str | None,
+    typer.Option("--registrar", help="The registrar's public key (hexadecimal), to trust names by."),
+]
+
+DEFAULT_PROFILE = Path("parley.toml")
+
+
+def profile_of(path: Path) -> Profile:
+    """The profile that ``--profile`` names; raises ProfileError."""
+    return load_profile(path)
+
+
+def password(file: Path | None, *, new: bool = False) -> str:
+    """The keystore's password: from the file, or asked for without showing it; twice where it is new.
+
+    Raises:
+        ProfileError: the file cannot be read.
+
+    """
+    if file is not None:
+        return read_password(file)
+    answer = typer.prompt("Password of the keystore", hide_input=True, confirmation_prompt=new)
+    return str(answer)
+
+
+def open_keystore(path: Path, password_file: Path | None) -> Keystore:
+    """The keystore in a file; raises KeystoreError or ProfileError."""
+    from parley.keystore import Keystore  # noqa: PLC0415  loads the cryptography
+
+    return Keystore.open(path, password(password_file))
+
+
+def keystore_of(profile: Profile, password_file: Path | None) -> Keystore:
+    """The profile's keystore; raises KeystoreError, or ProfileError where it names none."""
+    if profile.keystore is None:
+        raise ProfileError(
+            f"{profile.path} names no keystore; make one with `parley keygen` and add its path"
+        )
+    return open_keystore(profile.keystore, password_file or profile.keystore_password_file)
+
+
+def read_file(path: Path) -> bytes:
+    """A file's bytes; raises ParleyError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ParleyError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a new file; raises ParleyError if it exists or cannot be written."""
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise ParleyError(f"{path} exists already; choose another name") from None
+    except OSError as error:
+        raise ParleyError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_log_key(path: Path) -> VerifierKey:
+    """The log's verifier key in a file; raises SigningError or ParleyError."""
+    from parley.note import parse_verifier_key  # noqa: PLC0415  loads the cryptography
+
+    return parse_verifier_key(read_file(path).decode("utf-8", "replace").strip())
+
+
+def registrar_key(digits: str | None) -> bytes | None:
+    """The public key that ``--registrar`` gives; raises ParleyError."""
+    if digits is None:
+        return None
+    try:
+        key = bytes.fromhex(digits)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ParleyError("--registrar must be a public key of 64 hexadecimal digits")
+    return key

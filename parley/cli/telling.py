@@ -1,0 +1,85 @@
+"""Firehose events as people and programs read them; with a directory, signatures are verified and names are the registrar's."""
+
+from __future__ import annotations
+
+from parley.cli.output import moment, printable
+from parley.directory import Directory
+from parley.errors import VerificationError
+from parley.events import Spoken, prove_spoken, read_spoken
+from parley.identifiers import transaction_text
+from parley.schemas import FirehoseEvent
+
+__all__ = ["Teller"]
+
+_VERBS = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}
+
+
+class Teller:
+    """Tells events one by one."""
+
+    def __init__(self, directory: Directory | None) -> None:
+        self._directory = directory
+
+    def row(self, event: FirehoseEvent) -> dict[str, object]:
+        """The event for a program."""
+        row: dict[str, object] = {
+            "event": "message" if event.envelope is not None else "timeout",
+            "pipeline": event.pipeline,
+            "sequence": event.sequence,
+            "at": event.at,
+            "transaction": transaction_text(event.transaction_id),
+        }
+        try:
+            if spoken := self._spoken(event):
+                message = spoken.message
+                row |= {
+                    "message_id": spoken.message_id.hex(),
+                    "sender": message.sender,
+                    "legal_name": self._legal_name(message.sender),
+                    "action": message.action,
+                    "message_sequence": message.sequence,
+                    "kind": None if message.terms is None else message.terms.kind,
+                    "content_type": message.content_type,
+                    "encrypted": message.encryption is not None,
+                    "content": None
+                    if message.encryption is not None
+                    else message.content.decode("utf-8", "replace"),
+                }
+        except VerificationError as error:
+            row["violation"] = str(error)
+        if event.ended is not None:
+            row |= {
+                "outcome": event.ended.outcome,
+                "kind": event.ended.kind,
+                "waiting_on": list(event.ended.waiting_on),
+            }
+        return row
+
+    def line(self, event: FirehoseEvent) -> str:
+        """The event for people."""
+        place = (
+            f"{moment(event.at)}  {event.pipeline}/{event.sequence}  {transaction_text(event.transaction_id)}"
+        )
+        try:
+            spoken = self._spoken(event)
+        except VerificationError as error:
+            return f"{place}  NOT VERIFIED: {printable(str(error))}"
+        ended = event.ended
+        if spoken is None:
+            due = "nobody" if ended is None else ", ".join(ended.waiting_on)
+            return f"{place}  timed out, waiting on {printable(due)}"
+        message = spoken.message
+        who = self._legal_name(message.sender) or message.sender
+        what = "(encrypted)" if message.encryption is not None else message.content.decode("utf-8", "replace")
+        end = "" if ended is None else f"  [{ended.outcome.lower()}]"
+        return f"{place}  {printable(who, 60)} {_VERBS[message.action]}: {printable(what, 160)}{end}"
+
+    def _spoken(self, event: FirehoseEvent) -> Spoken | None:
+        spoken = read_spoken(event)
+        if spoken is not None and self._directory is not None:
+            prove_spoken(event, spoken, self._directory)
+        return spoken
+
+    def _legal_name(self, participant: str) -> str | None:
+        entry = None if self._directory is None else self._directory.entry(participant)
+        return None if entry is None else entry.legal_name

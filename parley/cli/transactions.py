@@ -1,0 +1,128 @@
+"""``parley tx``: one transaction, told line by line, from a block store or from the firehose; and proofs out of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from parley.blocks import BlockStore, from_folder
+from parley.cli.options import DEFAULT_PROFILE, Json, ProfileFile, profile_of, read_log_key, write_file
+from parley.cli.output import complain, show_json
+from parley.cli.telling import Teller
+from parley.directory import Directory
+from parley.errors import ParleyError, ProofError
+from parley.identifiers import parse_transaction_id, transaction_text
+from parley.lookup import Lookup
+from parley.proof import make_proof
+from parley.schemas import FirehoseEvent, TransactionId, decode
+
+__all__ = ["register"]
+
+Store = Annotated[
+    Path | None, typer.Option("--store", help="Read from this block store instead of the firehose.")
+]
+StoreKey = Annotated[
+    Path | None, typer.Option("--log-key", help="File with the log's verifier key, for --store.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    tx = typer.Typer(help="Look at one transaction.", no_args_is_help=True)
+    tx.command("show")(show_transaction)
+    tx.command("prove")(prove)
+    app.add_typer(tx, name="tx")
+
+
+def show_transaction(
+    transaction: Annotated[str, typer.Argument(help="The transaction's id.")],
+    store: Store = None,
+    log_key: StoreKey = None,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    json: Json = False,
+) -> None:
+    """Tell a transaction line by line: who said what when, how it ended, and in which block it stands."""
+    identity = parse_transaction_id(transaction)
+    height: int | None = None
+    if store is not None:
+        height, events, teller = _from_store(identity, store, log_key)
+    else:
+        events, teller = _from_firehose(identity, profile)
+    if not events:
+        raise ParleyError(
+            f"transaction {transaction_text(identity)} is not on the firehose as far back as it is kept; try --store"
+        )
+    for event in events:
+        if json:
+            show_json(teller.row(event))
+        else:
+            typer.echo(teller.line(event))
+    if height is not None:
+        if json:
+            show_json({"event": "sealed", "block": height})
+        else:
+            typer.echo(f"It stands in block {height}.")
+
+
+def prove(
+    transaction: Annotated[str, typer.Argument(help="The transaction's id.")],
+    store: Annotated[Path, typer.Option("--store", help="The block store's folder.")],
+    log_key: Annotated[Path, typer.Option("--log-key", help="File with the log's verifier key.")],
+    message: Annotated[int, typer.Option(help="Which message, from 0; the last by default.")] = -1,
+    output: Annotated[Path | None, typer.Option(help="The file to write; <id>.proof by default.")] = None,
+    json: Json = False,
+) -> None:
+    """Write the proof of a message to a file, for `parley verify`."""
+    identity = parse_transaction_id(transaction)
+    lookup = Lookup(_open(store, log_key))
+    place = lookup.transaction(identity)
+    events = lookup.store.block(place.height).transactions[place.leaf_index].events
+    messages = [
+        number for number, data in enumerate(events) if decode(data, FirehoseEvent).envelope is not None
+    ]
+    if not -len(messages) <= message < len(messages):
+        raise ProofError(f"transaction {transaction_text(identity)} has messages 0 to {len(messages) - 1}")
+    path = output or Path(f"{transaction_text(identity)}.proof")
+    write_file(path, make_proof(lookup, place._replace(event_index=messages[message])))
+    if json:
+        show_json({"proof": str(path), "block": place.height})
+    else:
+        typer.echo(f"{path}: message {message % len(messages)} of {len(messages)}, in block {place.height}")
+
+
+def _open(store: Path, log_key: Path | None) -> BlockStore:
+    if log_key is None:
+        raise typer.BadParameter("--store needs --log-key")
+    if not store.is_dir():
+        raise ParleyError(f"{store} is not a folder; name the block store")
+    return BlockStore(from_folder(store), read_log_key(log_key))
+
+
+def _from_store(
+    identity: TransactionId, store: Path, log_key: Path | None
+) -> tuple[int, Sequence[FirehoseEvent], Teller]:
+    lookup = Lookup(_open(store, log_key))
+    place = lookup.transaction(identity)
+    sealed = lookup.store.block(place.height).transactions[place.leaf_index]
+    return place.height, [decode(data, FirehoseEvent) for data in sealed.events], Teller(None)
+
+
+def _from_firehose(identity: TransactionId, profile: Path) -> tuple[Sequence[FirehoseEvent], Teller]:
+    from parley.kafka import DIRECTORY, FIREHOSE, TopicReader  # noqa: PLC0415  not needed for a store
+
+    settings = profile_of(profile)
+    access, directory = settings.access(), Directory(settings.registrar)
+    events = []
+    with TopicReader(access, FIREHOSE) as reader:
+        for record in reader.read_to_end():
+            event = decode(record.value, FirehoseEvent)
+            if event.transaction_id == identity:
+                events.append(event)
+    with TopicReader(access, DIRECTORY) as reader:
+        for record in reader.read_to_end():
+            directory.apply(record.value)
+    if not events:
+        complain("looked through everything the firehose still keeps")
+    return events, Teller(directory)
