@@ -156,7 +156,7 @@ class Assembly:
         self._followed_directory = self._directory
         self._needed_directory = 0
         self._entries: list[SealedEntry] = []
-        self._cache: dict[Wanted, bytes] = {}
+        self._cache: dict[tuple[int, int], bytes] = {}
         self._cached_bytes = 0
         self._ended: list[_Ended] = []
         self._incomplete: list[_Incomplete] = []
@@ -194,11 +194,11 @@ class Assembly:
             )
         self._needed_directory = max(self._needed_directory, event.directory_version)
         if event.ended is None:
-            self._remember(Wanted(pipeline, event.sequence), record)
+            self._remember((pipeline, event.sequence), record)
         else:
             self._end(event, record)
 
-    def _remember(self, place: Wanted, record: bytes) -> None:
+    def _remember(self, place: tuple[int, int], record: bytes) -> None:
         self._cache[place] = record
         self._cached_bytes += len(record)
         while self._cached_bytes > self.limits.cache_bytes:
@@ -206,9 +206,7 @@ class Assembly:
 
     def _end(self, event: FirehoseEvent, record: bytes) -> None:
         assert event.ended is not None
-        earlier = [
-            self._cache.pop(Wanted(event.pipeline, listed.sequence), None) for listed in event.ended.events
-        ]
+        earlier = [self._cache.pop((event.pipeline, listed.sequence), None) for listed in event.ended.events]
         self._cached_bytes -= sum(len(cached) for cached in earlier if cached is not None)
         if None in earlier:
             self._incomplete.append(_Incomplete(event, record, earlier))

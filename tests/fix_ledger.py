@@ -48,10 +48,17 @@ class SealedLedger:
             blocks.append(block)
         return blocks
 
-    def write(self, block: Block) -> None:
+    def write_empty(self) -> None:
+        """Publish the log before its first block."""
         with BlockFolder(self.folder) as store:
-            store.stage(block)
-            store.publish(block.header.height, block.encoded_header)
+            store.write_checkpoint(Checkpoint(LOG.name, 0, Edge().root()), LOG)
+
+    def write(self, block: Block) -> None:
+        """Append a block to the log, whatever it says."""
+        with BlockFolder(self.folder) as store:
+            if block.header.height == self.edge.size:
+                store.stage(block)
+                store.publish(block.header.height, block.encoded_header)
             growth = grow(self.edge, [block.encoded_header])
             store.write_tiles(growth.files)
             store.write_checkpoint(Checkpoint(LOG.name, growth.edge.size, growth.edge.root()), LOG)

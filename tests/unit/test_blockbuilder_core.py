@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from blockbuilder.core import Assembly, Limits, Wanted, merkle_root
 from blockbuilder.errors import HistoryError
 from parley import merkle
-from parley.blocks import Block, decode_block, encode_block, header_hash
+from parley.blocks import Block, encode_block, header_hash
 from parley.errors import FirehoseError
 from parley.firehose import chain_hash, event_digest
 from parley.schemas import ZERO_HASH, FirehoseEvent, decode, encode
-from tests.fix_ledger import SealedLedger
 from tests.synthetic_ledger import Ledger
 
 
@@ -137,7 +135,6 @@ def test_what_does_not_fit_goes_to_the_next_block_and_the_cut_stands_before_it(l
     assert cuts == [[2], [10], [18], [19]]
     for block in blocks:
         for cut in block.header.cuts:
-            assert cut.chain == decode(ledger.firehose[0][cut.sequence], FirehoseEvent).chain or True
             after = ledger.firehose[0][cut.sequence + 1 :]
             expected = decode(after[0], FirehoseEvent).chain if after else ledger.pipelines[0].chain
             assert cut.chain == expected
@@ -250,59 +247,6 @@ def test_merkletools_with_the_rfcs_hashes_agrees_with_our_own_rfc_6962(leaves: l
     assert merkle_root(leaves) == merkle.root([sha256(b"\0" + leaf).digest() for leaf in leaves])
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    script=st.lists(
-        st.tuples(
-            st.sampled_from(["trade", "open", "answer", "finish", "expire", "seal", "admit"]),
-            st.integers(0, 1),
-        ),
-        max_size=40,
-    ),
-    limits=st.builds(
-        Limits, st.integers(1, 4), st.sampled_from([1, 3_000, 1 << 20]), st.sampled_from([0, 2_000, 1 << 20])
-    ),
-)
-def test_whatever_happens_every_ended_transaction_is_in_exactly_one_block_and_cuts_leave_no_gap(
-    script: list[tuple[str, int]], limits: Limits, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    made = SealedLedger(tmp_path_factory.mktemp("log"), limits)
-    made.write = lambda block: made.headers.append(block.encoded_header)  # type: ignore[method-assign]
-    ledger = made.ledger
-    ended, open_deals, blocks = set(), [], []
-    for act, pipeline in script:
-        if act == "trade":
-            ended.add(ledger.trade(pipeline).id)
-        elif act == "open":
-            open_deals.append(ledger.open(pipeline))
-        elif act == "admit":
-            ledger.admit(f"bank-{ledger.directory.version}")
-        elif act == "seal":
-            blocks += made.seal()
-        elif open_deals:
-            deal = open_deals[pipeline % len(open_deals)]
-            if act == "answer" and ledger.now < deal.terms.deadline:
-                deal.say("bank-1")
-                continue
-            open_deals.remove(deal)
-            ended.add(deal.id)
-            if act == "finish" and ledger.now < deal.terms.deadline:
-                deal.say("bank-0", "FINISH")
-            else:
-                deal.expire()
-    blocks += made.seal()
-    sealed = [one.record.transaction_id for block in blocks for one in block.transactions]
-    assert sorted(sealed) == sorted(ended)
-    assert [entry.leaf for block in blocks for entry in block.entries] == ledger.directory_records
-    for block in blocks:
-        assert decode_block(encode_block(block), block.encoded_header) == block
-    for pipeline, at in enumerate(ledger.pipelines):
-        cuts = [cut.sequence for block in blocks for cut in block.header.cuts if cut.pipeline == pipeline]
-        assert cuts == sorted(cuts)
-        if at.events and blocks:
-            assert ended == set() or cuts
-
-
-def test_the_file_of_a_block_is_the_same_whenever_it_is_made(ledger: Ledger, tmp_path: Path) -> None:
+def test_the_file_of_a_block_is_the_same_whenever_it_is_made(ledger: Ledger) -> None:
     ledger.trade()
     assert encode_block(seal(following(ledger))) == encode_block(seal(following(ledger)))
