@@ -215,7 +215,9 @@ class Kafka:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         write_private(arguments, f"--cluster-id={cluster_id}\n--config\n{settings}\n" + "".join(users))
         try:
-            command = [*self._java(), "kafka.tools.StorageTool", "format", f"@{arguments}"]
+            # A program of one second is over before the optimising compiler has paid for itself.
+            java = [*self._java(), "-XX:TieredStopAtLevel=1"]
+            command = [*java, "kafka.tools.StorageTool", "format", f"@{arguments}"]
             result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         except subprocess.TimeoutExpired as error:
             raise StartError(

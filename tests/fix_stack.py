@@ -10,6 +10,7 @@ from deploy.anvil import Anvil
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
 from deploy.postgres import Postgres
+from deploy.stack import Stack, StackSettings
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,10 @@ def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
     """A chain with one block a second."""
     with Anvil(StackFolder(tmp_path_factory.mktemp("anvil"))) as chain:
         yield chain
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All three as one; ``stack.endpoints`` says where, ``stack.endpoints.admin`` is Kafka's super user."""
+    with Stack(StackFolder(tmp_path_factory.mktemp("stack")), StackSettings(flush=False)) as running:
+        yield running

@@ -1,0 +1,193 @@
+"""A backbone that stays: one process runs the stack and the services, outlives the shell, and restarts what dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from deploy.backbone import Backbone
+from deploy.errors import NotRunningError, StartError
+from deploy.folder import CHECKOUT, StackFolder
+from deploy.inventory import BackboneFiles, backbone_services
+from deploy.ports import accepts
+from deploy.process import PidRecord, text_after
+from deploy.services import Services
+from deploy.stack import Endpoints, Stack, StackSettings, end_leftovers, take_lock
+from parley.errors import ParleyError
+from streams.runtime import Stop
+
+PIPELINES: Final = 4
+
+_NAME: Final = "stack"  # of the log and the pid file of the process that runs it all
+_UP: Final = "The backbone is up."
+_START_SECONDS: Final = 180.0
+_STOP_SECONDS: Final = 90.0
+_POLL_SECONDS: Final = 0.1
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """One process as people see it. ``problem`` says what is wrong with one that is not healthy."""
+
+    name: str
+    pid: int | None
+    port: int | None
+    since: datetime | None
+    problem: str | None
+
+    @property
+    def healthy(self) -> bool:
+        return self.problem is None
+
+
+def start_resident(folder: StackFolder, *, tell: Callable[[str], None]) -> Endpoints:
+    """Start the backbone in a process of its own, and return once all of it works; ``tell`` gets its progress.
+
+    Raises:
+        AlreadyRunningError: it runs already.
+        StartError: it did not come up; the message says why, and nothing is left running.
+    """
+    folder.create()
+    os.close(take_lock(folder))
+    StackSettings()  # told at once if they are wrong
+    log = folder.log_file(_NAME)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    told = log.stat().st_size
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy", "run"],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            cwd=CHECKOUT,
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+    try:
+        _follow(process, log, told, tell)
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    return Endpoints.read(folder)
+
+
+def _follow(process: subprocess.Popen[bytes], log: Path, told: int, tell: Callable[[str], None]) -> None:
+    """Tell what the process logs beyond byte ``told``, until it says that all is up."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        ended = process.poll() is not None
+        text = text_after(log, told)
+        lines, _, _ = text.rpartition("\n")
+        if _UP in lines.splitlines():
+            return
+        if ended:
+            raise StartError(f"The backbone did not come up.\n{text.strip()}")
+        if time.monotonic() > deadline:
+            raise StartError(f"The backbone was not up after {_START_SECONDS:.0f} s; see {log}.")
+        for line in lines.splitlines():
+            tell(line)
+        told += len(lines.encode()) + (1 if lines else 0)
+        time.sleep(_POLL_SECONDS)
+
+
+def run_resident(folder: StackFolder) -> int:
+    """Be the process that runs the backbone, until SIGTERM or SIGINT; the exit code.
+
+    A service that ends is started again, after 1 s, then 2, 4, … 30 s. When a server of the stack ends, all is
+    stopped: what is left could only fail.
+    """
+    stop = Stop()
+    stop.on_signals()
+    folder.create()
+    stack = Stack(folder, StackSettings())
+    try:
+        _say("Starting Kafka, the database and the chain …")
+        stack.start()
+        PidRecord.of(os.getpid(), None).write(folder.pid_file(_NAME))
+        backbone = Backbone(folder, stack.kafka.admin, pipelines=PIPELINES, durable=stack.endpoints.flush)
+        _say("Making topics and users …")
+        backbone.provision()
+        _say("Starting the services …")
+        services = Services(
+            folder, backbone_services(stack, backbone, BackboneFiles(folder.root), metrics=True)
+        )
+        with services:
+            _say(_UP)
+            _watch(stack, services, stop)
+        _say("Stopped.")
+    except ParleyError as error:
+        _say(str(error))
+        return 1
+    finally:
+        stack.stop()
+        folder.pid_file(_NAME).unlink(missing_ok=True)
+    return 0
+
+
+def stop_resident(folder: StackFolder) -> None:
+    """Stop the backbone, and what a killed one left running; its data stays.
+
+    Raises:
+        NotRunningError: nothing runs.
+    """
+    record = PidRecord.read(folder.pid_file(_NAME))
+    if record is not None and record.alive():
+        process = psutil.Process(record.pid)
+        process.terminate()
+        try:
+            process.wait(_STOP_SECONDS)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_SECONDS)
+    elif not any(status.pid for status in part_statuses(folder)):
+        end_leftovers(folder)
+        raise NotRunningError(f"No backbone runs in {folder.root}.")
+    end_leftovers(folder)
+
+
+def part_statuses(folder: StackFolder) -> list[PartStatus]:
+    """Each process of the backbone, the servers and services by name; empty if none was started or all were stopped."""
+    return [_status(folder, pid_file.stem) for pid_file in sorted(folder.run.glob("*.pid"))]
+
+
+def _status(folder: StackFolder, name: str) -> PartStatus:
+    record = PidRecord.read(folder.pid_file(name))
+    if record is None or not record.alive():
+        return PartStatus(name, None, None, None, "it is not running; see its log")
+    since = datetime.fromtimestamp(record.started, UTC).astimezone()
+    silent = record.port is not None and not accepts(record.port)
+    problem = f"nothing answers on port {record.port}" if silent else None
+    return PartStatus(name, record.pid, record.port, since, problem)
+
+
+def _watch(stack: Stack, services: Services, stop: Stop) -> None:
+    """Return when asked to stop; raises StartError when a server of the stack ends."""
+    pauses: dict[str, float] = {}
+    due: dict[str, float] = {}
+    while not stop.wait(_FIRST_PAUSE / 2):
+        stack.check()
+        for name in services.ended():
+            if name not in due:
+                pauses[name] = min(_LONGEST_PAUSE, 2 * pauses.get(name, _FIRST_PAUSE / 2))
+                due[name] = time.monotonic() + pauses[name]
+                _say(f"{services.process(name).obituary()}\nStarting {name} again in {pauses[name]:.0f} s.")
+            elif time.monotonic() >= due[name]:
+                del due[name]
+                services.restart(name)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - its output is the log of the backbone
