@@ -1,0 +1,189 @@
+"""What one bank is told, its own side of its own trades and how to reach the backbone, and what it reports at the end.
+
+Both are JSON files between the demonstration and a bank's process. Nothing of another bank's stands in them but what the
+two agreed when they traded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from deploy.demo.reference import Ending, Scenario, Trade
+from deploy.errors import DeployError
+from deploy.folder import write_private
+
+__all__ = [
+    "Account",
+    "Conduct",
+    "Order",
+    "Orders",
+    "Report",
+    "Side",
+    "TradeReport",
+    "orders_for",
+    "read",
+    "write",
+]
+
+T = TypeVar("T")
+
+
+class Side(StrEnum):
+    """What the bank does in a trade."""
+
+    DELIVER = "deliver"
+    RECEIVE = "receive"
+
+
+class Conduct(StrEnum):
+    """The part that a bank plays in a trade, so that the demonstration has something to show."""
+
+    REGULAR = "regular"
+    SILENT = "silent"
+    """It does not answer what it is told."""
+    DECLINES = "declines"
+    """It refuses in words, and finishes."""
+    LATE = "late"
+    """It confirms the delivery after the deadline."""
+
+
+_CONDUCT: Final = {
+    (Scenario.RECEIVER_SILENT, Side.RECEIVE): Conduct.SILENT,
+    (Scenario.DELIVERER_SILENT, Side.DELIVER): Conduct.SILENT,
+    (Scenario.DECLINED, Side.RECEIVE): Conduct.DECLINES,
+    (Scenario.LATE_FINISH, Side.DELIVER): Conduct.LATE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One bank's side of one trade; numbers are decimal digits as they were given, dates ISO 8601."""
+
+    uti: str
+    side: Side
+    conduct: Conduct
+    counterparty_lei: str
+    securities_account: str
+    """Its own, as is the cash account."""
+    cash_account: str
+    isin: str
+    security_name: str
+    asset_class: str
+    quantity: str
+    price: str
+    currency: str
+    settlement_amount: str
+    trade_date: str
+    settlement_date: str
+    place_of_settlement_bic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """How a reader or a bank reaches the backbone."""
+
+    participant: str
+    """Its name, which is its Kafka user and its address too."""
+    bootstrap: str
+    password_file: Path
+    registrar: str
+    """The registrar's public key, in hexadecimal: the root of trust."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Everything that one bank's process is told."""
+
+    account: Account
+    key_file: Path
+    """Its signing key."""
+    lei: str
+    orders: tuple[Order, ...]
+    deadline_seconds: float
+    """From each opening; the same for all trades."""
+    pause_seconds: float
+    """Between two openings of this bank."""
+
+
+@dataclass(frozen=True, slots=True)
+class TradeReport:
+    """How a trade ended, as one of its banks saw it."""
+
+    uti: str
+    isin: str
+    currency: str
+    settlement_amount: str
+    side: Side
+    transaction: str
+    """The transaction's id; empty where it was never opened."""
+    ending: Ending | None
+    """``None`` where it has not ended."""
+    due: tuple[str, ...]
+    """Who a timeout named."""
+    refused: tuple[str, ...]
+    """The reasons for which messages of this bank's were refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one bank reports."""
+
+    participant: str
+    trades: tuple[TradeReport, ...]
+    unverified: tuple[str, ...]
+    """What came to its inbox and did not verify."""
+
+
+def write(path: Path, value: object) -> None:
+    """Write a value of this package's as JSON, for its owner's eyes alone."""
+    write_private(path, TypeAdapter(type(value)).dump_json(value).decode())
+
+
+def read(path: Path, contract: type[T]) -> T:
+    """Read what :func:`write` wrote. Raises DeployError if the file is not there or not that."""
+    try:
+        return TypeAdapter(contract).validate_json(path.read_bytes())
+    except OSError as error:
+        raise DeployError(f"{path} cannot be read ({error.strerror}); run the demonstration again") from error
+    except ValidationError as error:
+        raise DeployError(f"{path} is no {contract.__name__}: {error}") from error
+
+
+def orders_for(lei: str, trades: Sequence[Trade]) -> tuple[Order, ...]:
+    """A bank's own side of its own trades."""
+    return tuple(
+        _order(trade, side)
+        for trade in trades
+        for side, party in ((Side.DELIVER, trade.deliverer_lei), (Side.RECEIVE, trade.receiver_lei))
+        if party == lei
+    )
+
+
+def _order(trade: Trade, side: Side) -> Order:
+    delivers = side is Side.DELIVER
+    return Order(
+        uti=trade.uti,
+        side=side,
+        conduct=_CONDUCT.get((trade.scenario, side), Conduct.REGULAR),
+        counterparty_lei=trade.receiver_lei if delivers else trade.deliverer_lei,
+        securities_account=trade.deliverer_securities_account
+        if delivers
+        else trade.receiver_securities_account,
+        cash_account=trade.deliverer_cash_account if delivers else trade.receiver_cash_account,
+        isin=trade.isin,
+        security_name=trade.security_name,
+        asset_class=trade.asset_class,
+        quantity=trade.quantity,
+        price=trade.price,
+        currency=trade.currency,
+        settlement_amount=trade.settlement_amount,
+        trade_date=trade.trade_date,
+        settlement_date=trade.settlement_date,
+        place_of_settlement_bic=trade.place_of_settlement_bic,
+    )
