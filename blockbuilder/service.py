@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
 
@@ -97,18 +98,20 @@ class Life:
         self._folder = folder
         self._signer = signer
         self._reader = Reader(connection)
-        self._connection = connection
-        self._producer = TransactionalProducer(
-            connection.transactional_producer(connection.owned(SERVICE), linger_ms=0)
-        )
         self._last: bytes | None = None
         self._edge = Edge()
-        self._recover()
-        header = None if self._last is None else decode(self._last, BlockHeader)
-        self._assembly = Assembly(header, limits)
         self._landmarks = Landmarks()
-        self._directory = Follower(connection, DIRECTORY, {0: 0})
-        self._firehose = Follower(connection, FIREHOSE, self._positions())
+        with ExitStack() as opened:
+            self._producer = TransactionalProducer(
+                connection.transactional_producer(connection.owned(SERVICE), linger_ms=0)
+            )
+            opened.callback(self._producer.close)
+            self._recover()
+            header = None if self._last is None else decode(self._last, BlockHeader)
+            self._assembly = Assembly(header, limits)
+            self._directory = opened.enter_context(Follower(connection, DIRECTORY, {0: 0}))
+            self._firehose = opened.enter_context(Follower(connection, FIREHOSE, self._positions()))
+            self._opened = opened.pop_all()
         self._partitions_at = time.monotonic() + _PARTITIONS_SECONDS
 
     @property
@@ -118,9 +121,7 @@ class Life:
 
     def close(self) -> None:
         """Drop the connections."""
-        self._firehose.close()
-        self._directory.close()
-        self._producer.close()
+        self._opened.close()
 
     def __enter__(self) -> Self:
         return self

@@ -23,13 +23,15 @@ from parley.errors import ProofError
 from parley.lookup import Lookup
 from parley.note import NoteSigner
 from parley.proof import make_proof, verify_proof
-from streams.catalogue import BLOCKS, DIRECTORY, FIREHOSE, TOPICS
-from streams.provisioning import Provisioner
+from streams.catalogue import BLOCKS, DIRECTORY, FIREHOSE, TOPICS, Role
+from streams.provisioning import Provisioner, User
 from streams.reader import Reader
 from streams.transaction import TransactionalProducer
 from tests.synthetic_ledger import Ledger, Pipeline, signing_key
 
 SIGNER = NoteSigner("ledger.example/log", signing_key("log"))
+BUILDER = User("blockbuilder", Role.BLOCKBUILDER, "a password for tests")
+"""The service's own Kafka user, with the permissions that the catalogue gives it and no others."""
 PIPELINES = 2
 SECONDS = 30.0
 
@@ -45,6 +47,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A broker of this module's own: the topics are emptied between tests."""
     with Kafka(StackFolder(tmp_path_factory.mktemp("kafka"))) as kafka:
+        Provisioner(kafka.admin, durable=False).provision_users([BUILDER])
         yield kafka
 
 
@@ -86,11 +89,13 @@ class Running:
         if not key.exists():
             key.write_bytes(SIGNER.key.seed)
             key.chmod(0o600)
+        password = self.folder / "password"
+        password.write_text(BUILDER.password)
         prefix = "PARLEY_BLOCKBUILDER_"
         environment = os.environ | {
             f"{prefix}KAFKA_BOOTSTRAP": self.kafka.bootstrap,
-            f"{prefix}KAFKA_USERNAME": self.kafka.admin.username,
-            f"{prefix}KAFKA_PASSWORD_FILE": str(self.kafka.admin_password_file),
+            f"{prefix}KAFKA_USERNAME": BUILDER.name,
+            f"{prefix}KAFKA_PASSWORD_FILE": str(password),
             f"{prefix}STORE": str(log or self.log),
             f"{prefix}ORIGIN": SIGNER.name,
             f"{prefix}KEY_FILE": str(key),
