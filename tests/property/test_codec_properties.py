@@ -28,9 +28,9 @@ from tests import strategies as of
 from tests.wire_samples import sample
 
 contracts = pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
-thorough = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-"""For each contract, so some four hundred examples in all."""
-fuzzing = settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+thorough = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+"""For each contract, so some two hundred examples in all."""
+fuzzing = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 SAMPLES = {contract: encode(sample(schema_of(contract), "any", {})) for contract in CONTRACTS}
 
 ODD_NUMBERS = [
@@ -111,7 +111,7 @@ def test_random_bytes_are_refused_or_the_encoding_of_what_they_give(data: bytes)
 
 
 @contracts
-@settings(thorough, max_examples=50)
+@settings(thorough, max_examples=30)
 @given(body=st.binary(max_size=400))
 @example(body=b"")
 @example(body=bytes(400))
@@ -143,7 +143,7 @@ changes = st.builds(
 
 
 @contracts
-@settings(thorough, max_examples=100)
+@settings(thorough, max_examples=60)
 @given(change=changes)
 def test_a_changed_record_is_refused_or_the_encoding_of_what_it_gives(
     contract: type[Any], change: Change

@@ -159,6 +159,10 @@ class TestRule1TheFirstEntryIsTheRegistrars:
         pretender = REGISTRAR_ENTRY._replace(signing_keys=(public_key(BOB.public),))
         refused(empty, signed(pretender, BOB, REGISTRAR), "with the registrar's key")
 
+    def test_one_in_another_role_is_refused(self, empty: Directory) -> None:
+        bank = REGISTRAR_ENTRY._replace(role="BANK")
+        refused(empty, signed(bank, REGISTRAR), "the first entry must be the registrar's own")
+
     def test_one_that_the_registrar_has_not_signed_is_refused(self, empty: Directory) -> None:
         refused(empty, signed(REGISTRAR_ENTRY), f"no signature by key {REGISTRAR.id.hex()}")
 
