@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self, TypeVar
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -37,14 +38,24 @@ FIREHOSE: Final = "firehose"
 MAXIMUM_RECORD_BYTES: Final = 2 * 1024 * 1024
 PATIENCE_S: Final = 20.0
 """How long a question to the cluster may take."""
+_LEAVING_S: Final = 5.0
 _HANDED_OVER: Final = 5_000
 """Records handed to the event loop at once."""
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - the driver's local codes start with an underscore
 _GONE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _LATE: Final = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT})  # noqa: SLF001
+_FORBIDDEN: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+_PAUSE_S: Final = 0.05
 _DELIVERY_HEADER: Final = "delivery"
 _CONTENT_TYPE: Final[list[tuple[str, str | bytes | None]]] = [("content-type", b"avro/binary")]
 
+T = TypeVar("T")
 Config = dict[str, str | int | float | bool | object]
 
 
@@ -131,11 +142,7 @@ class _Failures:
             )
         told = cause or self._last
         detail = "no answer" if told is None else told.str()
-        if cause is not None and cause.code() in {
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-            KafkaError.GROUP_AUTHORIZATION_FAILED,
-            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        }:
+        if cause is not None and cause.code() in _FORBIDDEN:
             return TransportError(
                 f"user {self._access.username} may not do this ({detail}) at {where}; ask the operator"
             )
@@ -144,20 +151,32 @@ class _Failures:
         )
 
 
-def _partitions(client: Producer | Consumer, topic: str, failures: _Failures, patience_s: float) -> set[int]:
-    """The partitions of a topic; asked again each second, so that a refused password is told at once."""
+def _ask(
+    question: Callable[[], T], client: Producer | Consumer, doing: str, failures: _Failures, patience_s: float
+) -> T:
+    """The cluster's answer, asked for again while it cannot tell yet; a refusal is told at once."""
     until = time.monotonic() + patience_s
     while True:
         try:
-            found = client.list_topics(topic, timeout=1).topics[topic]
+            return question()
         except KafkaException as exception:
+            error: KafkaError = exception.args[0]
             client.poll(0)  # serves what the driver has to report
-            if failures.refused or time.monotonic() > until:
-                raise failures.error(f"looking up {topic}", exception.args[0]) from exception
-        else:
-            if found.error is None:
-                return set(found.partitions)
-            raise failures.error(f"looking up {topic}", found.error)
+            if failures.refused or error.code() in _FORBIDDEN or time.monotonic() > until:
+                raise failures.error(doing, error) from exception
+            time.sleep(_PAUSE_S)
+
+
+def _partitions(client: Producer | Consumer, topic: str, failures: _Failures, patience_s: float) -> set[int]:
+    """The partitions of a topic."""
+
+    def question() -> set[int]:
+        found = client.list_topics(topic, timeout=1).topics[topic]
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return set(found.partitions)
+
+    return _ask(question, client, f"looking up {topic}", failures, patience_s)
 
 
 class KafkaTransport:
@@ -173,7 +192,9 @@ class KafkaTransport:
         self._inbox = TopicPartition("", 0)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._to_save: Standing | None = None
+        # Asked by the event loop, begun by the thread; each is written by one of the two.
+        self._asked: Standing | None = None
+        self._begun: Standing | None = None
         # Handed from the thread to the event loop, one at a time: a slow reader slows the fetching, not the memory.
         self._room = threading.Semaphore(2)
         self._arrived: asyncio.Queue[Arrivals | TransportError] = asyncio.Queue()
@@ -205,16 +226,18 @@ class KafkaTransport:
         return standing
 
     def _look_up(self) -> Standing:
-        try:
-            # Each client asks for what it will use: one that does not know a topic's leader waits a second for it.
-            for topic in (self._inbox.topic, DIRECTORY):
-                _partitions(self._consumer, topic, self._failures, self._patience)
-            self._pipelines = len(_partitions(self._producer, INGEST, self._failures, self._patience))
-            (saved,) = self._consumer.committed([self._inbox], timeout=self._patience)
-        except KafkaException as exception:
-            raise self._failures.error("connecting", exception.args[0]) from exception
+        # Each client asks for what it will use: one that does not know a topic's leader waits a second for it.
+        for topic in (self._inbox.topic, DIRECTORY):
+            _partitions(self._consumer, topic, self._failures, self._patience)
+        self._pipelines = len(_partitions(self._producer, INGEST, self._failures, self._patience))
+        return _ask(
+            self._saved, self._consumer, "looking up the inbox's position", self._failures, self._patience
+        )
+
+    def _saved(self) -> Standing:
+        (saved,) = self._consumer.committed([self._inbox], timeout=1)
         if saved.error is not None:
-            raise self._failures.error("looking up the inbox's position", saved.error)
+            raise KafkaException(saved.error)
         return Standing(max(saved.offset, 0), saved.metadata or "")
 
     async def close(self) -> None:
@@ -228,8 +251,9 @@ class KafkaTransport:
         await asyncio.to_thread(self._leave)
 
     def _leave(self) -> None:
-        self._producer.flush(5)
-        self._save(wait=True)
+        self._producer.flush(_LEAVING_S)
+        with suppress(TransportError):  # unsaved, the last records come again: no more than was promised
+            _ask(self._save_and_wait, self._consumer, "saving the position", self._failures, _LEAVING_S)
         self._consumer.close()
 
     async def produce(self, pipeline: int, key: bytes, value: bytes) -> None:
@@ -271,7 +295,7 @@ class KafkaTransport:
 
     def acknowledge(self, standing: Standing) -> None:
         """Save the position within a tenth of a second, with the note as its metadata."""
-        self._to_save = standing
+        self._asked = standing
 
     # The thread ------------------------------------------------------------------------------------------------------------
 
@@ -281,7 +305,7 @@ class KafkaTransport:
             while not self._stopping.is_set():
                 first = self._consumer.poll(0.05)
                 self._producer.poll(0)
-                self._save(wait=False)
+                self._save()
                 if first is not None or self._undelivered:
                     batch = [] if first is None else [first, *self._consumer.consume(_HANDED_OVER, 0)]
                     self._hand_over(loop, self._sort(batch))
@@ -316,18 +340,18 @@ class KafkaTransport:
         undelivered, self._undelivered = self._undelivered, []
         return Arrivals(inbox, directory, undelivered, self._inbox.topic in ends, DIRECTORY in ends)
 
-    def _save(self, *, wait: bool) -> None:
-        standing, self._to_save = self._to_save, None
-        if standing is None:
-            return
-        position = TopicPartition(self._inbox.topic, 0, standing.position, metadata=standing.note)
-        try:
-            if wait:
-                self._consumer.commit(offsets=[position], asynchronous=False)
-            else:
-                self._consumer.commit(offsets=[position], asynchronous=True)
-        except KafkaException as exception:
-            raise self._failures.error("saving the inbox's position", exception.args[0]) from exception
+    def _save(self) -> None:
+        standing = self._asked
+        if standing is not None and standing is not self._begun:
+            self._consumer.commit(offsets=[self._position(standing)], asynchronous=True)
+            self._begun = standing
+
+    def _save_and_wait(self) -> None:
+        if self._asked is not None:
+            self._consumer.commit(offsets=[self._position(self._asked)], asynchronous=False)
+
+    def _position(self, standing: Standing) -> TopicPartition:
+        return TopicPartition(self._inbox.topic, 0, standing.position, metadata=standing.note)
 
 
 def _inbox_record(record: KafkaRecord) -> InboxRecord:

@@ -1,3 +1,3 @@
 """The plug-ins of the test suite; each brings the fixtures of one resource."""
 
-pytest_plugins = ["tests.fix_ledger", "tests.fix_stack"]
+pytest_plugins = ["tests.fix_backbone", "tests.fix_ledger", "tests.fix_stack"]

@@ -11,10 +11,8 @@ import parley
 from parley.deal import Received, TimedOut
 from parley.errors import DirectoryError, RefusedError, TransportError
 from parley.kafka import KafkaAccess, KafkaTransport, TopicReader
-from tests.fix_backbone import RunningBackbone, running_backbone
+from tests.fix_backbone import RunningBackbone
 from tests.synthetic_ledger import signing_key
-
-__all__ = ["running_backbone"]
 
 pytestmark = pytest.mark.timeout(120)
 

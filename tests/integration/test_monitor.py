@@ -18,9 +18,7 @@ from deploy.process import ChildProcess
 from firehose.core import Figures
 from firehose.state import StateFile
 from streams.catalogue import Role
-from tests.fix_backbone import RunningBackbone, running_backbone
-
-__all__ = ["running_backbone"]
+from tests.fix_backbone import RunningBackbone
 
 pytestmark = pytest.mark.timeout(120)
 
