@@ -113,18 +113,24 @@ class Router:
     def assigned(self, partition: RouterPartition, committed: int | None, history: History) -> int | None:
         """Bring the state up to the firehose's end, which is the truth, and go on after the last record it came from."""
         position = _position(partition)
-        tail = history.last_record(FIREHOSE, partition.index)
-        length = 0 if tail is None else _event(tail).sequence + 1
-        if length < position.sequence:
-            _forget(
-                partition
-            )  # the state is of a longer firehose that is no more, and so is the committed offset
+        length = _length(partition.index, position, history)
+        # The state was committed together with the offset, so it knows better unless the firehose has gone on without it.
+        knows = PIPELINE_KEY in partition.store and length == position.sequence
+        if rebuilt := length < position.sequence:
+            # The state is of a longer firehose that is no more, and so is the committed offset.
+            _forget(partition)
             committed, position = None, NEW_PIPELINE
-        self._replay(partition, position, history)
-        return max(committed or 0, _position(partition).ingest_offset + 1)
+        position = self._replay(partition, position, history, write_behind=not rebuilt)
+        following = position.ingest_offset + 1
+        if not knows:
+            following = max(committed or 0, following)
+        self._place(partition, position._replace(ingest_offset=following - 1))
+        return following
 
-    def _replay(self, partition: RouterPartition, position: PipelineState, history: History) -> None:
-        """Take from the firehose every change that router-state lacks."""
+    def _replay(
+        self, partition: RouterPartition, position: PipelineState, history: History, *, write_behind: bool
+    ) -> PipelineState:
+        """Take from the firehose every change that router-state lacks, and give where the pipeline then stands."""
         store = partition.store
         sequence = position.replay_from
         start = history.first(FIREHOSE, partition.index, lambda record: _event(record).sequence >= sequence)
@@ -141,11 +147,11 @@ class Router:
             assert not isinstance(state, PipelineState)
             after = replay(state, event, data)
             if after is not None and after is not state:
-                store.put(event.transaction_id, after, event.sequence)
+                store.put(event.transaction_id, after, event.sequence if write_behind else None)
             if sequence >= position.sequence:
                 position = follow(position, event, data)
             sequence += 1
-        self._place(partition, position)
+        return position
 
     def _place(self, partition: RouterPartition, position: PipelineState) -> None:
         """Note where the pipeline stands, and let changes that are old enough be written to router-state."""
@@ -294,6 +300,22 @@ def _position(partition: RouterPartition) -> PipelineState:
     position = partition.store.get(PIPELINE_KEY)
     assert position is None or isinstance(position, PipelineState)
     return position or NEW_PIPELINE
+
+
+def _length(pipeline: int, position: PipelineState, history: History) -> int:
+    """How many events the firehose has had, as far as it tells."""
+    tail = history.last_record(FIREHOSE, pipeline)
+    if tail is not None:
+        return _event(tail).sequence + 1
+    if position.sequence == 0 or history.first(FIREHOSE, pipeline, lambda _: True) == 0:
+        return 0
+    # Its offsets have been used and nothing is left: what it held was kept as long as it is kept.
+    if position.replay_from < position.sequence:
+        raise RecoveryError(
+            f"pipeline {pipeline}: the firehose no longer holds events {position.replay_from} to {position.sequence - 1},"
+            " which router-state lacks; restore them before going on"
+        )
+    return position.sequence
 
 
 def _event(record: Record) -> FirehoseEvent:

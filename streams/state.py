@@ -180,14 +180,17 @@ class Store(Generic[V]):
         for key in self._overdue():
             del self._behind[key]
             self._unwritten.discard(key)
-        for key, old in self._before.items():
-            new = self._values.get(key)
-            if new is None or key not in self._marked:
+        # Once written is enough: what is marked from here on is younger than any commit was asked to write.
+        self.write_before = 0
+        for key in self._before:
+            if key not in self._values or key not in self._marked:
                 self._behind.pop(key, None)
                 self._unwritten.discard(key)
-            elif key not in self._behind:
-                self._behind[key] = self._marked[key]
-                if old is None:
+        # In the order of the marks, which need not be that of the first writes: a removed key may have come again.
+        for key, mark in self._marked.items():
+            if key in self._before and key in self._values and key not in self._behind:
+                self._behind[key] = mark
+                if self._before[key] is None:
                     self._unwritten.add(key)
         self._marked = {}
         self._before = {}

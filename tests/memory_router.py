@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from structlog.testing import capture_logs
+
 from parley.directory import Directory
 from parley.keys import SigningKey
 from parley.schemas import (
+    DeliveryBatch,
     FirehoseEvent,
     PipelineState,
     Receipt,
@@ -229,7 +232,8 @@ class MemoryRouter:
             self.committed[index] = self._positions[index] = offset
         for partition in touched:
             partition.store.commit()
-        self._handler.after_commit(touched)
+        with capture_logs():
+            self._handler.after_commit(touched)
         for partition in touched:
             partition.commit()
 
@@ -247,11 +251,13 @@ class MemoryRouter:
         return sorted(all_of_them, key=lambda rejection: rejection.pipeline)
 
     def deliveries(self, pipeline: int = 0) -> list[tuple[str, NamedTuple]]:
-        """Address and record, in order."""
-        return [
-            ((record.with_key or b"").decode(), decode_any(record.with_value or b""))
+        """Address and record, by address and each address's in order."""
+        delivered = [
+            ((record.with_key or b"").decode(), decode_any(item))
             for record in self.topics.records(DELIVERIES, pipeline)
+            for item in decode(record.with_value or b"", DeliveryBatch).items
         ]
+        return sorted(delivered, key=lambda delivery: delivery[0])
 
     def delivered_to(self, address: str, pipeline: int = 0) -> list[NamedTuple]:
         return [value for to, value in self.deliveries(pipeline) if to == address]
