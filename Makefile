@@ -25,7 +25,7 @@ lint: setup ## Check style, types, and who imports whom
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy $(PACKAGES)
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
 bench: setup ## Measure the backbone and print a table
 	@$(RUN) -m tests.bench

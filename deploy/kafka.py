@@ -147,7 +147,7 @@ class Kafka:
             stop_seconds=180 if self._record_start_cache else 30,
         )
         try:
-            self._process.wait_until(lambda: _READY in text_after(log, begin), seconds=60)
+            self._process.wait_until(lambda: _READY in text_after(log, begin), seconds=120)
         except BaseException:
             self.stop()
             raise
@@ -218,10 +218,10 @@ class Kafka:
             # A program of one second is over before the optimising compiler has paid for itself.
             java = [*self._java(), "-XX:TieredStopAtLevel=1"]
             command = [*java, "kafka.tools.StorageTool", "format", f"@{arguments}"]
-            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         except subprocess.TimeoutExpired as error:
             raise StartError(
-                "Kafka's data folder was not formatted within 60 s; is the disk stuck?"
+                "Kafka's data folder was not formatted within 120 s; is the disk stuck?"
             ) from error
         finally:
             arguments.unlink(missing_ok=True)

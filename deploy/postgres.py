@@ -94,7 +94,7 @@ class Postgres:
             in_child=unprivileged,
         )
         try:
-            self._process.wait_until(lambda: _READY in text_after(log, begin), seconds=60)
+            self._process.wait_until(lambda: _READY in text_after(log, begin), seconds=120)
         except BaseException:
             self.stop()
             raise
