@@ -1,9 +1,14 @@
-"""Reading single events back from the firehose by their sequence; what they are needed for is not known here."""
+"""Finding events on the firehose by their sequence; what they are needed for is not known here.
+
+Sequences are dense and grow with the offset, but offsets have gaps (commit markers), and another cluster has others. So an
+offset is only ever a hint: what is read there tells whether it is right, and a search by bisection is the way without.
+"""
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -14,7 +19,10 @@ from streams.catalogue import FIREHOSE
 from streams.handler import Record
 from streams.reader import Reader
 
-__all__ = ["Landmarks", "read_back"]
+__all__ = ["HINTS_HEADER", "Landmarks", "decode_hints", "encode_hints", "read_back", "start_offset"]
+
+HINTS_HEADER: Final = "firehose-offsets"
+"""Of records on ``blocks``: JSON, by pipeline an offset at or before the cut, so that a restart need not search."""
 
 _STRIDE: Final = 1_000
 """Events between two landmarks."""
@@ -40,6 +48,29 @@ class Landmarks:
         """The offset of an event at or before this one; ``None`` if all that is known lies after it."""
         index = bisect_right(self._sequences.get(pipeline, []), sequence)
         return self._offsets[pipeline][index - 1] if index else None
+
+
+def encode_hints(hints: Mapping[int, int]) -> bytes:
+    """What decode_hints reads."""
+    return json.dumps({str(pipeline): offset for pipeline, offset in sorted(hints.items())}).encode()
+
+
+def decode_hints(record: Record) -> dict[int, int]:
+    """The offsets that a record of ``blocks`` hints at; none if it has none that make sense."""
+    found = dict(record.headers() or ()).get(HINTS_HEADER) or b"{}"
+    try:
+        return {int(pipeline): int(offset) for pipeline, offset in json.loads(found).items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def start_offset(reader: Reader, pipeline: int, sequence: int, hint: int | None) -> int:
+    """An offset from which on the firehose has the event of this sequence and all after it."""
+    if hint is not None:
+        probe = next(reader.read_partition(FIREHOSE, pipeline, hint), None)
+        if probe is not None and not at_or_after(sequence + 1)(probe):
+            return hint
+    return reader.first(FIREHOSE, pipeline, at_or_after(sequence))
 
 
 def at_or_after(sequence: int) -> Callable[[Record], bool]:

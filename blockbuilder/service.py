@@ -24,7 +24,14 @@ import structlog
 from blockbuilder import metrics
 from blockbuilder.core import Assembly, Limits
 from blockbuilder.errors import HistoryError, StoreError
-from blockbuilder.recall import Landmarks, at_or_after, read_back
+from blockbuilder.recall import (
+    HINTS_HEADER,
+    Landmarks,
+    decode_hints,
+    encode_hints,
+    read_back,
+    start_offset,
+)
 from blockbuilder.settings import BuilderSettings
 from blockbuilder.store import BlockFolder
 from parley.blocks import Block, header_hash
@@ -38,7 +45,7 @@ from streams.catalogue import BLOCKS, DIRECTORY, FIREHOSE
 from streams.connection import KafkaConnection
 from streams.crashpoint import crash_point
 from streams.errors import AbortedError, SessionLostError
-from streams.handler import Record
+from streams.handler import Headers, Record
 from streams.processor import READY, SESSION_LOST
 from streams.reader import Follower, Reader
 from streams.runtime import Stop
@@ -100,6 +107,7 @@ class Life:
         self._reader = Reader(connection)
         self._last: bytes | None = None
         self._edge = Edge()
+        self._hints: dict[int, int] = {}
         self._landmarks = Landmarks()
         with ExitStack() as opened:
             self._producer = TransactionalProducer(
@@ -150,7 +158,8 @@ class Life:
             return decode(record.value() or b"", BlockHeader).height >= size - 1
 
         start = self._reader.first(BLOCKS, 0, reached)
-        headers = [record.value() or b"" for record in self._reader.read_partition(BLOCKS, 0, start)]
+        records = list(self._reader.read_partition(BLOCKS, 0, start))
+        headers = [record.value() or b"" for record in records]
         published = self._folder.entry(size - 1, self._signer) if size else None
         if size and headers[:1] != [published]:
             raise StoreError(
@@ -164,13 +173,16 @@ class Life:
             if value.height != height or (before is not None and value.previous != header_hash(before)):
                 raise HistoryError(f"`{BLOCKS}`: header {value.height} does not follow header {height - 1}")
         self._last = headers[-1] if headers else None
+        self._hints = decode_hints(records[-1]) if records else {}
         return headers[1:] if size else headers
 
     def _positions(self) -> dict[int, int]:
         """Where to follow each pipeline on."""
         cursor = self._assembly.cursor
         return {
-            pipeline: self._reader.first(FIREHOSE, pipeline, at_or_after(cursor[pipeline].sequence))
+            pipeline: start_offset(
+                self._reader, pipeline, cursor[pipeline].sequence, self._hints.get(pipeline)
+            )
             if pipeline in cursor
             else 0
             for pipeline in range(self._reader.partitions(FIREHOSE))
@@ -216,7 +228,7 @@ class Life:
         file_bytes = self._folder.stage(block)
         crash_point("blockbuilder.staged")
         try:
-            self._producer.commit([(BLOCKS, 0, b"%d" % height, header, None)])
+            self._producer.commit([(BLOCKS, 0, b"%d" % height, header, self._resume_hints(block))])
         except AbortedError as error:
             self._folder.clear_pending()
             log.warning(ABORTED, height=height, reason=str(error))
@@ -229,6 +241,14 @@ class Life:
         self._assembly.sealed(block)
         _observe(block, file_bytes, time.monotonic() - started)
         return True
+
+    def _resume_hints(self, block: Block) -> Headers:
+        """What spares the next life a search."""
+        for cut in block.header.cuts:
+            offset = self._landmarks.before(cut.pipeline, cut.sequence)
+            if offset is not None:
+                self._hints[cut.pipeline] = offset
+        return [(HINTS_HEADER, encode_hints(self._hints))]
 
     def _publish_log(self, headers: list[bytes]) -> None:
         """Let the log grow by committed headers whose blocks are published."""
