@@ -131,6 +131,9 @@ BAD_RECORDS: dict[str, BadRecord] = {
     ),
     # Fields that do not agree with each other
     "no recipient": BadRecord("MALFORMED", _changed(lambda message, now: message._replace(recipients=()))),
+    "a recipient named twice": BadRecord(
+        "MALFORMED", lambda dialogue, now: sealed(dialogue.message("alice", recipients=["bob", "bob"]))
+    ),
     "a transaction id that is no UUIDv7": BadRecord(
         "MALFORMED", _changed(lambda message, now: message._replace(transaction_id=TransactionId(bytes(16))))
     ),
