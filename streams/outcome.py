@@ -59,7 +59,7 @@ def kafka_error(exception: KafkaException) -> KafkaError:
 
 def is_fenced(error: KafkaError) -> bool:
     """Whether the broker (or the driver for it) says that somebody newer has our place."""
-    return error.code() in _FENCED or error.fatal()
+    return error.code() in _FENCED
 
 
 def is_forbidden(error: KafkaError) -> bool:

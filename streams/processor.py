@@ -38,7 +38,15 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer
 
 from streams import metrics
 from streams.crashpoint import crash_point
-from streams.errors import AbortedError, FencedError, HandlerError, PoisonError, SessionLostError, StreamError
+from streams.errors import (
+    AbortedError,
+    FencedError,
+    HandlerError,
+    PoisonError,
+    ReadError,
+    SessionLostError,
+    StreamError,
+)
 from streams.handler import Partition
 from streams.outcome import is_fenced, kafka_error, stream_error
 from streams.reader import Reader
@@ -102,8 +110,8 @@ class Processor(Generic[V, D]):
     def run(self, stopping: Callable[[], bool]) -> None:
         """Process until ``stopping()``.
 
-        Raises FencedError, HandlerError or ProvisioningError; SessionLostError only if the very first session could
-        not be opened.
+        Raises FencedError, HandlerError or ProvisioningError; SessionLostError or ReadError only if the very first
+        session could not be opened.
         """
         ready = False
         while not stopping():
@@ -115,7 +123,7 @@ class Processor(Generic[V, D]):
                     if not ready and session.joined:
                         log.info(READY, topic=self._config.topic, instance=self._config.instance)
                         ready = True
-            except SessionLostError as error:
+            except (SessionLostError, ReadError) as error:
                 if not ready:
                     raise
                 metrics.SESSIONS_LOST.labels(self._config.topic).inc()
@@ -184,7 +192,10 @@ class Session(Generic[V, D]):
             batch = self._by_partition(messages)
             if batch:
                 self._transact(batch)
-        self._send_ticks(time.time_ns() // 1_000_000)
+        try:
+            self._send_ticks(time.time_ns() // 1_000_000)
+        except KafkaException as exception:
+            raise stream_error(kafka_error(exception), f"appending a tick to {config.topic}") from exception
         self._observe_lag()
 
     @property

@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from streams.errors import ProvisioningError, ReadError
+from streams.errors import ReadError, SessionLostError, StreamError
 from streams.outcome import kafka_error, stream_error
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _BATCH: Final = 5_000
 _FIRST_WINDOW: Final = 16
 _END_WAIT_MS: Final = 10
+_PATIENCE_SECONDS: Final = 30.0
 _RETRY_SECONDS: Final = 0.1
 _FOLLOW_WAIT_MS: Final = 100
 
@@ -41,7 +42,7 @@ _FOLLOW_WAIT_MS: Final = 100
 class Reader:
     """Bounded reads of committed records, one partition at a time."""
 
-    def __init__(self, connection: KafkaConnection, *, patience_s: float = 30.0) -> None:
+    def __init__(self, connection: KafkaConnection, *, patience_s: float = _PATIENCE_SECONDS) -> None:
         """``patience_s`` bounds each wait for a broker, or for an open transaction before the end of a read."""
         self._connection = connection
         self._patience = patience_s
@@ -49,15 +50,7 @@ class Reader:
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; ProvisioningError where there is no such topic."""
-        try:
-            metadata = self._admin.list_topics(topic, timeout=self._patience).topics[topic]
-        except KafkaException as exception:
-            raise stream_error(kafka_error(exception), f"looking up {topic}") from exception
-        if metadata.error is not None:
-            raise ProvisioningError(
-                f"{metadata.error.str()} while looking up {topic}; provision the topics first"
-            )
-        return len(metadata.partitions)
+        return _partition_count(self._admin, topic, self._patience)
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset kept and the next to be written, open transactions included."""
@@ -94,7 +87,7 @@ class Reader:
                         # The end of what is committed; it also tells the offset behind trailing commit markers.
                         position = max(position, offset)
                     else:
-                        raise stream_error(error, f"reading {topic}/{partition}")
+                        raise _read_error(error, f"reading {topic}/{partition}")
                 if time.monotonic() - waiting_since > self._patience:
                     raise ReadError(
                         f"{topic}/{partition} could not be read past offset {position} of {high} for"
@@ -146,11 +139,12 @@ class Reader:
                 return int(next(iter(futures.values())).result().offset)
             except KafkaException as exception:
                 error = kafka_error(exception)
-                # A partition made a moment ago may not have a leader yet.
+                # A partition made a moment ago may not have a leader yet, or not one that this client knows of.
                 settling = error.retriable() or error.code() == _NO_LEADER
                 if not settling or time.monotonic() > deadline:
-                    raise stream_error(error, f"looking up offsets of {topic}/{partition}") from exception
+                    raise _read_error(error, f"looking up offsets of {topic}/{partition}") from exception
                 time.sleep(_RETRY_SECONDS)
+                self.partitions(topic)
 
 
 class Follower:
@@ -160,11 +154,16 @@ class Follower:
     """
 
     def __init__(self, connection: KafkaConnection, topic: str, positions: Mapping[int, int]) -> None:
-        """``positions`` is the next offset to read by partition; 0 also means the first that is kept."""
+        """``positions`` is the next offset to read by partition; 0 also means the first that is kept.
+
+        ProvisioningError where the topic is missing or may not be read.
+        """
         self._topic = topic
         self._positions = dict(positions)
         self._at_end: set[int] = set()
         self._consumer = Consumer(connection.reading_consumer(end_wait_ms=_FOLLOW_WAIT_MS))
+        # The driver waits in silence for a topic that is missing or that we may not read.
+        _partition_count(self._consumer, topic, _PATIENCE_SECONDS)
         self._consumer.assign([_from(topic, index, offset) for index, offset in positions.items()])
 
     @property
@@ -196,7 +195,7 @@ class Follower:
                 self._positions[partition] = max(self._positions[partition], offset)
                 self._at_end.add(partition)
             elif not error.retriable():
-                raise stream_error(error, f"following {self._topic}/{partition}")
+                raise _read_error(error, f"following {self._topic}/{partition}")
         return records
 
     def close(self) -> None:
@@ -210,6 +209,27 @@ class Follower:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _partition_count(client: AdminClient | Consumer, topic: str, seconds: float) -> int:
+    doing = f"looking up {topic}"
+    try:
+        metadata = client.list_topics(topic, timeout=seconds).topics[topic]
+    except KafkaException as exception:
+        raise _read_error(kafka_error(exception), doing) from exception
+    if metadata.error is not None:
+        raise _read_error(metadata.error, doing)
+    return len(metadata.partitions)
+
+
+def _read_error(error: KafkaError, doing: str) -> StreamError:
+    """The error for a read: there is no session to lose, only a broker that is away."""
+    meaning = stream_error(error, doing)
+    return (
+        ReadError(f"{meaning}; see whether the broker is away")
+        if type(meaning) is SessionLostError
+        else meaning
+    )
 
 
 def _available(consumer: Consumer, limit: int, timeout_s: float) -> list[Message]:

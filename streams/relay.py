@@ -91,7 +91,7 @@ class RelaySession:
         self._route = route
         self._assigned: set[int] = set()
         self._opened_at = time.monotonic()
-        self._failed: list[tuple[KafkaError, Message]] = []
+        self._failed: list[tuple[str, KafkaError]] = []
         self._producer = Producer(
             connection.producer()
             | {
@@ -150,51 +150,68 @@ class RelaySession:
         self._producer.purge()
 
     def _write(self, writes: Iterable[Write]) -> None:
-        for write in writes:
-            self._produce(*write)
+        written = list(writes)
+        missing: dict[str, KafkaError] = {}
+        for write in written:
+            error = self._produce(write)
+            if error is not None:
+                missing[write[0]] = error
         self._flush()
         failed, self._failed = self._failed, []
-        for error, message in failed:
+        for topic, error in failed:
             if not is_missing(error):
-                raise stream_error(error, f"writing to {message.topic()}")
-            self._bury(error, message)
-        if failed:
+                raise stream_error(error, f"writing to {topic}")
+            missing[topic] = error
+        if missing:
+            for write in written:
+                if write[0] in missing:
+                    self._bury(missing[write[0]], write)
             self._flush()
             if self._failed:
-                raise stream_error(self._failed[0][0], f"writing to {self._config.dead_letter}")
+                raise stream_error(self._failed[0][1], f"writing to {self._config.dead_letter}")
 
-    def _produce(
-        self, topic: str, partition: int, key: bytes | None, value: bytes | None, headers: Headers | None
-    ) -> None:
+    def _produce(self, write: Write) -> KafkaError | None:
+        """Queue a record; gives the error if its topic is known to be missing, or else one comes with the flush."""
+        topic, partition, key, value, headers = write
         while True:
             try:
                 self._producer.produce(topic, value, key, partition, headers=headers)
             except BufferError:
                 self._producer.poll(0.05)
-                continue
             except KafkaException as exception:
-                raise stream_error(kafka_error(exception), f"writing to {topic}") from exception
-            return
+                error = kafka_error(exception)
+                if is_missing(error):
+                    return error
+                raise stream_error(error, f"writing to {topic}") from exception
+            else:
+                return None
 
     def _flush(self) -> None:
-        if self._producer.flush(_FLUSH_SECONDS):
+        try:
+            left = self._producer.flush(_FLUSH_SECONDS)
+        except KafkaException as exception:
+            raise stream_error(kafka_error(exception), "writing") from exception
+        if left:
             raise SessionLostError(f"writes were not acknowledged within {_FLUSH_SECONDS:.0f} s")
 
-    def _bury(self, error: KafkaError, message: Message) -> None:
+    def _bury(self, error: KafkaError, write: Write) -> None:
         """Send a record whose topic does not exist to the dead-letter topic."""
-        headers: Headers = [
-            *cast("Headers", message.headers() or []),
+        topic, _, key, value, headers = write
+        told: Headers = [
+            *(headers or ()),
             ("dead-letter.reason", f"{error.name()}: {error.str()}".encode()),
             ("dead-letter.service", f"{self._config.service}-{self._config.instance}".encode()),
-            ("dead-letter.destination", (message.topic() or "").encode()),
+            ("dead-letter.destination", topic.encode()),
         ]
-        self._produce(self._config.dead_letter, 0, message.key(), message.value(), headers)
+        missing = self._produce((self._config.dead_letter, 0, key, value, told))
+        if missing is not None:
+            raise stream_error(missing, f"writing to {self._config.dead_letter}")
         metrics.DEAD_LETTERS.labels(self._config.topic).inc()
-        log.error(UNDELIVERABLE, destination=message.topic(), reason=error.str())
+        log.error(UNDELIVERABLE, destination=topic, reason=error.str())
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._failed.append((error, message))
+            self._failed.append((message.topic() or "", error))
 
     def _commit(self, offsets: dict[int, int]) -> None:
         positions = [TopicPartition(self._config.topic, *position) for position in offsets.items()]

@@ -82,17 +82,21 @@ class TransactionalProducer:
             try:
                 self._producer.init_transactions(_LOOK_SECONDS)
             except KafkaException as exception:
-                error = kafka_error(exception)
-                self._producer.poll(0)
-                if self._refusal is not None:
-                    raise stream_error(self._refusal, "connecting") from exception
+                error = self._refused() or kafka_error(exception)
                 if not error.retriable() or time.monotonic() > deadline:
                     raise stream_error(error, "opening transactions") from exception
             else:
                 return
 
+    def _refused(self) -> KafkaError | None:
+        """Why the broker does not let us in, if that is so; to the call itself it looks like a broker that is away."""
+        try:
+            self._producer.poll(0)
+        except KafkaException as exception:
+            return kafka_error(exception)
+        return self._refusal
+
     def _on_client_error(self, error: KafkaError) -> None:
-        # A wrong password looks like a broker that is away, except here.
         if is_forbidden(error):
             self._refusal = error
 
@@ -123,14 +127,12 @@ class TransactionalProducer:
             raise HandlerError(
                 f"a record larger than the limit was emitted: {cause.str()}; limit what is copied"
             )
-        if is_fenced(cause):
+        if is_fenced(cause) or is_forbidden(cause):
             raise stream_error(cause, doing)
         try:
             self._retried("aborting", self._producer.abort_transaction, _CALL_SECONDS)
         except KafkaException as exception:
             raise stream_error(kafka_error(exception), "aborting") from exception
-        if is_forbidden(cause):
-            raise stream_error(cause, doing)
         if cause.code() in MEMBERSHIP_LOST:
             raise SessionLostError(f"{cause.str()} while {doing}: this process is no longer in its group")
         raise AbortedError(f"{cause.str()} ({cause.name()}) while {doing}")

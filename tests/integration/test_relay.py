@@ -1,0 +1,136 @@
+"""The relay on a real broker: nothing is lost when it is killed, order is kept, missing outputs do not block it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from deploy.kafka import Kafka
+from streams.connection import KafkaConnection
+from streams.handler import Emit, Record
+from streams.reader import Reader
+from streams.relay import Relay, RelayConfig
+from streams.runtime import Stop
+
+ROOT = Path(__file__).parents[2]
+OUTPUTS = 10
+PATIENCE_S = 60.0
+
+
+class Sorting:
+    """Sends each record to the output its key names, saying where it came from."""
+
+    def __init__(self, topics: str) -> None:
+        self._topics = topics
+
+    def __call__(self, records: Sequence[Record]) -> Iterable[Emit]:
+        for record in records:
+            origin = f"{record.partition()}:{record.offset()}".encode()
+            name = (record.key() or b"").decode()
+            yield Emit(f"{self._topics}.{name}", 0, record.key(), record.value(), [("origin", origin)])
+
+
+def config(topics: str) -> RelayConfig:
+    return RelayConfig(
+        "sorting", "1", f"{topics}.input", f"{topics}.dead", batch_records=50, session_timeout_ms=2_000
+    )
+
+
+def main() -> None:
+    """The relay as a process to be killed."""
+    bootstrap, username, password, topics = json.loads(os.environ["SORTING"])
+    stop = Stop()
+    stop.on_signals()
+    Relay(config(topics), KafkaConnection(bootstrap, username, password), Sorting(topics)).run(stop.is_set)
+
+
+@pytest.fixture
+def topics(kafka: Kafka) -> str:
+    name = f"relay-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient(kafka.admin.client())
+    new = [NewTopic(f"{name}.{suffix}", 1, 1) for suffix in ("dead", *map(str, range(OUTPUTS)))]
+    for future in admin.create_topics([NewTopic(f"{name}.input", 2, 1), *new], operation_timeout=30).values():
+        future.result()
+    return name
+
+
+def send(kafka: Kafka, topics: str, count: int, key: bytes | None = None) -> None:
+    producer = Producer(kafka.admin.producer(linger_ms=5))
+    for number in range(count):
+        # An output's records all come from one input partition, so their order is told.
+        output = number % OUTPUTS
+        producer.produce(f"{topics}.input", b"%d" % number, key or b"%d" % output, output % 2)
+    assert producer.flush(30) == 0
+
+
+def outputs(reader: Reader, topics: str) -> list[list[Record]]:
+    return [list(reader.read_partition(f"{topics}.{index}", 0)) for index in range(OUTPUTS)]
+
+
+def await_all(reader: Reader, topics: str, count: int) -> list[list[Record]]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        found = outputs(reader, topics)
+        if len({record.value() for records in found for record in records}) == count:
+            return found
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def start(kafka: Kafka, topics: str, crash_at: str = "") -> subprocess.Popen[bytes]:
+    arguments = json.dumps([kafka.bootstrap, kafka.admin.username, kafka.admin.password, topics])
+    return subprocess.Popen(
+        [sys.executable, "-c", "from tests.integration.test_relay import main; main()"],
+        cwd=ROOT,
+        env=os.environ | {"SORTING": arguments, "PARLEY_CRASH_AT": crash_at},
+        stdout=subprocess.DEVNULL,
+    )
+
+
+@pytest.mark.parametrize("place", ["relay.written", "relay.committed"])
+def test_a_killed_relay_loses_nothing_and_what_it_doubles_is_marked(
+    kafka: Kafka, topics: str, place: str
+) -> None:
+    send(kafka, topics, 500)
+    assert start(kafka, topics, f"{place}:3").wait(PATIENCE_S) == -9
+    second = start(kafka, topics)
+    try:
+        found = await_all(Reader(kafka.admin), topics, 500)
+    finally:
+        second.terminate()
+        assert second.wait(PATIENCE_S) == 0
+    for index, records in enumerate(found):
+        once = {dict(record.headers() or [])["origin"]: record.value() for record in records}
+        assert list(once.values()) == [b"%d" % number for number in range(index, 500, OUTPUTS)]
+
+
+def test_a_missing_output_is_a_dead_letter_and_the_rest_goes_on(kafka: Kafka, topics: str) -> None:
+    send(kafka, topics, 2, key=b"nowhere")
+    send(kafka, topics, 100)
+    stopped = threading.Event()
+    thread = threading.Thread(
+        target=Relay(config(topics), kafka.admin, Sorting(topics)).run, args=(stopped.is_set,)
+    )
+    thread.start()
+    try:
+        reader = Reader(kafka.admin)
+        await_all(reader, topics, 100)
+        dead = list(reader.read_partition(f"{topics}.dead", 0))
+    finally:
+        stopped.set()
+        thread.join(PATIENCE_S)
+    assert sorted(record.value() or b"" for record in dead) == [b"0", b"1"]
+    headers = dict(dead[0].headers() or [])
+    assert headers["dead-letter.destination"] == f"{topics}.nowhere".encode()
+    assert headers["origin"]
