@@ -106,13 +106,15 @@ def _timed_out(deal: DealView | None, event: FirehoseEvent) -> DealView:
         raise VerificationError(
             f"{_place(event)} times out a transaction that had ended or whose deadline had not passed"
         )
-    if deal.whole and ended.waiting_on != state.due:
+    # Last words that were not for us may be listed after what we saw; without any, who was due is ours to tell too.
+    all_seen = len(ended.events) == lifecycle.message_count(state)
+    _check_listed(event, ended, state, whole=deal.whole and all_seen)
+    if deal.whole and all_seen and ended.waiting_on != state.due:
         raise VerificationError(
             f"{_place(event)} names {', '.join(ended.waiting_on)} as due, but due was {', '.join(state.due)}"
         )
-    _check_listed(event, ended, state, whole=deal.whole)
     after = lifecycle.expired(state, event.at)._replace(due=ended.waiting_on)
-    return deal._replace(transaction=after, last_sequence=event.sequence)
+    return deal._replace(transaction=after, last_sequence=event.sequence, whole=deal.whole and all_seen)
 
 
 def _check_ending(event: FirehoseEvent, before: TransactionState | None, outcome: str | None) -> None:
