@@ -1,0 +1,131 @@
+"""`make bench`: every figure measured on real servers, as a table for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from deploy.folder import CHECKOUT, StackFolder
+from deploy.kafka import Kafka
+from tests.bench.floor import verifications_per_second
+from tests.bench.latency import inbox_latency
+from tests.bench.sealing import merkle_leaves_per_second, sealed_per_second
+from tests.bench.state import bytes_per_open_transaction
+from tests.bench.venue import Venue, load
+
+RESULT = CHECKOUT / ".parley" / "bench" / "latest.json"
+STEADY_PER_SECOND = 2_000
+TARGETS = {
+    "router_ratio": "0.5 or more",
+    "router_ratio_flushed": "0.33 or more",
+    "inbox_p99_ms": "under 100",
+}
+MEANINGS = {
+    "floor_per_second": "Ed25519 verifications a second, libsodium, all cores (the floor)",
+    "router_per_second": "routed messages a second, two routers",
+    "router_ratio": "  as a ratio to the floor",
+    "router_one_per_second": "routed messages a second, one router",
+    "router_one_ratio": "  as a ratio to the floor",
+    "router_flushed_per_second": "routed a second, two routers, every append flushed to disk",
+    "router_ratio_flushed": "  as a ratio to the floor",
+    "inbox_p50_ms": f"send to inbox at {STEADY_PER_SECOND:,} messages a second, median, ms",
+    "inbox_p99_ms": "  99th percentile, ms",
+    "sealed_per_second": "messages sealed into blocks a second",
+    "merkle_leaves_per_second": "Merkle leaves a second",
+    "bytes_per_open_transaction": "router's memory for an open transaction, bytes",
+}
+
+
+def measure(messages: int, warm_up: int, say: Callable[[str], None]) -> dict[str, float]:
+    """All figures; the routers' are measured with ``messages`` each, after ``warm_up`` to get the broker's code compiled."""
+    found: dict[str, float] = {}
+    say("memory and trees")
+    found["bytes_per_open_transaction"] = bytes_per_open_transaction()
+    found["merkle_leaves_per_second"] = merkle_leaves_per_second()
+    with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
+        stack = StackFolder(Path(folder))
+        say("starting the broker")
+        with Kafka(stack) as kafka:
+            venue = Venue(stack, kafka)
+            venue.provision()
+            sent = _routing(venue, messages, warm_up, found, say)
+            say("sealing")
+            found["sealed_per_second"] = sealed_per_second(venue, sent)
+    return found
+
+
+def _routing(
+    venue: Venue, messages: int, warm_up: int, found: dict[str, float], say: Callable[[str], None]
+) -> int:
+    """The routers' figures; returns how many messages there were in all."""
+    sent = 0
+    floors: list[float] = []
+
+    def routed(name: str, ratio: str, seed: str) -> None:
+        nonlocal sent
+        prepared = load(messages, seed)
+        sent += len(prepared)
+        before = verifications_per_second()
+        found[name] = venue.routed_per_second(prepared)
+        floors.append((before + verifications_per_second()) / 2)
+        found[ratio] = found[name] / floors[-1]
+
+    with venue.routers(2):
+        say("warming up")
+        prepared = load(warm_up, "warm-up")
+        sent += len(prepared)
+        venue.routed_per_second(prepared)
+        say("two routers")
+        routed("router_per_second", "router_ratio", "two")
+        say("two routers, every append flushed")
+        venue.durable(True)
+        routed("router_flushed_per_second", "router_ratio_flushed", "flushed")
+        venue.durable(False)
+        say("latency at a steady rate")
+        with venue.running(venue.service("delivery", 0)):
+            venue.deliveries_drained()
+            prepared = load(STEADY_PER_SECOND * 11, "steady")
+            sent += len(prepared)
+            latency = inbox_latency(venue, prepared, STEADY_PER_SECOND)
+        found["inbox_p50_ms"], found["inbox_p99_ms"] = latency
+    say("one router")
+    with venue.routers(1):
+        routed("router_one_per_second", "router_one_ratio", "one")
+    found["floor_per_second"] = sum(floors) / len(floors)
+    return sent
+
+
+def main() -> None:
+    """Measure, tell people, and write the result for machines."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--messages", type=int, default=60_000, help="messages of each routing measurement")
+    parser.add_argument("--warm-up", type=int, default=60_000, help="messages before the first")
+    chosen = parser.parse_args()
+    console = Console()
+    with console.status("starting") as status:
+        begin = time.monotonic()
+        found = measure(chosen.messages, chosen.warm_up, lambda what: status.update(f"measuring: {what}"))
+    table = Table(title=f"Parley on {os.cpu_count()} cores, broker, load and routers together")
+    table.add_column("what")
+    table.add_column("measured", justify="right")
+    table.add_column("target")
+    for key, meaning in MEANINGS.items():
+        value = found[key]
+        table.add_row(meaning, f"{value:,.2f}" if value < 100 else f"{value:,.0f}", TARGETS.get(key, ""))
+    console.print(table)
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    found["seconds"] = time.monotonic() - begin
+    RESULT.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    console.print(f"written to {RESULT.relative_to(CHECKOUT)}")
+
+
+if __name__ == "__main__":
+    main()
