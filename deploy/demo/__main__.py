@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 
-from deploy.demo.folder import DemoFolder
 from deploy.demo.reference import institutions, select, trades
-from deploy.demo.run import Result, perform
-from deploy.demo.screen import Screen
-from deploy.demo.summary import print_summary, summary_row
-from deploy.demo.venue import PIPELINES, Pace
 from deploy.folder import CHECKOUT
 from parley.errors import ParleyError
 
+if TYPE_CHECKING:
+    from deploy.demo.run import Result
+
 __all__ = ["main"]
+
+_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 EXIT_BAD: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0 if every trade ended as its scenario says and everything was verified, 1 if not, 130 if interrupted."""
     options = _options(arguments)
     console = Console(stderr=options.json, highlight=False, soft_wrap=False)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, _interrupt)
     try:
         result = _run(options, console)
     except ParleyError as error:
@@ -48,11 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace, console: Console) -> Result:
     everybody, chosen = institutions(), select(trades(), options.trades)
-    folder = DemoFolder(options.folder.resolve())
-    screen = Screen(console)
     banks = sum(each.role == "bank" for each in everybody)
-    screen.say(f"Parley: {len(chosen)} trades between {banks} banks over {PIPELINES} pipelines")
-    screen.say()
+    console.print(f"Parley: {len(chosen)} trades between {banks} banks, on a backbone of their own\n")
+    # Loading what follows takes seconds, and people should see at once that something happens.
+    from deploy.demo.folder import DemoFolder  # noqa: PLC0415
+    from deploy.demo.run import perform  # noqa: PLC0415
+    from deploy.demo.screen import Screen  # noqa: PLC0415
+    from deploy.demo.summary import print_summary, summary_row  # noqa: PLC0415
+    from deploy.demo.venue import Pace  # noqa: PLC0415
+
+    folder, screen = DemoFolder(options.folder.resolve()), Screen(console)
     pace = Pace(options.rate, options.deadline)
     with folder.taken(keep=options.keep):
         result = perform(folder, everybody, chosen, pace, screen)
@@ -79,6 +85,9 @@ def _shown(path: Path) -> str:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    # Stopping everything takes seconds; a second signal must not cut that short.
+    for number in _ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

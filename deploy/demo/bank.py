@@ -122,14 +122,21 @@ class Bank:
     async def _open(self, trade: _Trade) -> None:
         order = trade.order
         trade.waits_for += 1
-        deal = await self._me.open(
-            [self._participant(order.counterparty_lei)],
-            kind=dialogue.KIND,
-            deadline=timedelta(seconds=self._orders.deadline_seconds),
-            content=dialogue.proposal(order, self._orders.lei),
-        )
-        trade.waits_for -= 1
-        self._enter(trade, deal)
+        try:
+            deal = await self._me.open(
+                [self._participant(order.counterparty_lei)],
+                kind=dialogue.KIND,
+                deadline=timedelta(seconds=self._orders.deadline_seconds),
+                content=dialogue.proposal(order, self._orders.lei),
+            )
+        except RefusedError as error:
+            self._note_refusal(trade, error)
+            self._end(trade, Ending.REFUSED)
+        else:
+            self._enter(trade, deal)
+        finally:
+            trade.waits_for -= 1
+        self._look_around()
 
     def _participant(self, lei: str) -> str:
         """The counterparty's name on the backbone, found by its LEI in the directory."""
@@ -190,13 +197,16 @@ class Bank:
             else:
                 await deal.send(answer.content)
         except RefusedError as error:
-            trade.refused.append(error.reason)
-            _log(REFUSED, uti=trade.order.uti, reason=error.reason, detail=error.detail)
+            self._note_refusal(trade, error)
         finally:
             trade.waits_for -= 1
         if deal.outcome == "FINISHED":
             self._end(trade, _ending(answer.content))
         self._look_around()
+
+    def _note_refusal(self, trade: _Trade, error: RefusedError) -> None:
+        trade.refused.append(error.reason)
+        _log(REFUSED, uti=trade.order.uti, reason=error.reason, detail=error.detail)
 
     def _enter(self, trade: _Trade, deal: Deal) -> None:
         trade.deal = deal

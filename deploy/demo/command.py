@@ -30,14 +30,15 @@ class Verdict:
         return self.exit_code == 0
 
 
-def verify(proof: Path, log_key: Path) -> Verdict:
-    """Run ``parley verify`` on a proof file. Raises StartError if the command cannot be run."""
+def verify(folder: Path, proof: Path, log_key: Path) -> Verdict:
+    """Run ``parley verify`` in a folder. Raises StartError if the command cannot be run."""
     try:
         result = subprocess.run(
             [PARLEY, "verify", proof, "--log-key", log_key],
             capture_output=True,
             encoding="utf-8",
             check=False,
+            cwd=folder,
             timeout=_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

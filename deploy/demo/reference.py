@@ -47,6 +47,8 @@ class Ending(StrEnum):
     TIMED_OUT = "timed_out"
     MISMATCHED = "mismatched"
     """One bank asked for something else than the other has in its books."""
+    REFUSED = "refused"
+    """The backbone refused the opening."""
 
 
 EXPECTED: Final = {

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from deploy.anvil import CHAIN_ID
@@ -46,7 +47,7 @@ class Proving:
     """What ``parley verify`` said of one proof, and of the same proof with one byte changed."""
 
     proof: str
-    """The file's name."""
+    """The file, from the demonstration's folder."""
     verified: Verdict
     changed_byte: int
     changed: Verdict
@@ -65,7 +66,7 @@ class Result:
     """Whether the record was flushed to disk before each acknowledgement."""
     pace: Pace
     seconds: Mapping[str, float]
-    """By phase."""
+    """By phase; complete once everything has stopped."""
 
     @property
     def good(self) -> bool:
@@ -127,7 +128,7 @@ def _perform(
         venue.open_market()
     operator = venue.backbone.connection(Role.OPERATOR)
     with Observer(folder, operator) as observer:
-        with clock.phase("trading"), screen.step(f"{len(banks)} banks settle {len(trades)} trades"):
+        with clock.phase("trading"):
             _trade(venue, folder, observer, trades, banks, pace, screen)
         with clock.phase("anchoring"), screen.step("the last block is sealed and anchored"):
             sight = _settle_down(venue, observer, len(trades))
@@ -169,7 +170,8 @@ def _trade(
 ) -> None:
     """Watch until every bank has reported and the monitor has seen it all, or nothing happens any more."""
     patience = _Patience(pace.deadline_seconds + _PATIENCE_SECONDS)
-    with screen.trading(len(trades), sum(trade.messages for trade in trades)) as show:
+    title = f"{len(banks)} banks settle {len(trades)} trades"
+    with screen.trading(title, len(trades), sum(trade.messages for trade in trades)) as show:
         while True:
             sight = observer.look(_LOOK_SECONDS)
             show(sight)
@@ -276,8 +278,15 @@ def _prove(folder: DemoFolder, story: Story) -> Proving:
     if not proof.exists():
         raise ProofError(f"{proof} was not made; see the auditor's log")
     changed, place = changed_copy(proof, folder.stack.run)
+    return Proving(
+        str(proof.relative_to(folder.root)), _verdict(folder, proof), place, _verdict(folder, changed)
+    )
+
+
+def _verdict(folder: DemoFolder, proof: Path) -> Verdict:
+    """What the command says in the demonstration's folder, so that what is shown can be typed there."""
     key = folder.public.verifier_key
-    return Proving(proof.name, verify(proof, key), place, verify(changed, key))
+    return verify(folder.root, proof.relative_to(folder.root), key.relative_to(folder.root))
 
 
 def _command_check(proving: Proving | None) -> Check:

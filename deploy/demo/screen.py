@@ -39,44 +39,54 @@ class Screen:
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """A step of the work: it turns while it lasts, and leaves a line with its time."""
-        began = time.monotonic()
-        if self.console.is_terminal:
-            with Progress(
-                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
-                console=self.console, transient=True,
-            ) as progress:  # fmt: skip
+        with self._timed(title):
+            if not self.console.is_terminal:
+                yield
+                return
+            turning = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            with Progress(*turning, console=self.console, transient=True) as progress:
                 progress.add_task(title)
                 yield
-        else:
-            yield
-        seconds = time.monotonic() - began
-        self.say(f"  {title + ' ':.<{_WIDTH}} {seconds:5.1f} s")
 
     @contextmanager
-    def trading(self, trades: int, messages: int) -> Iterator[Callable[[Sight], None]]:
-        """The trading: gives what to call with each sight of it."""
-        if not self.console.is_terminal:
-            yield _plain_lines(self, trades, messages)
-            return
-        with Progress(
-            TextColumn("  {task.description:9}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            console=self.console, transient=True,
-        ) as progress:  # fmt: skip
-            ended = progress.add_task("trades", total=trades, note="")
-            said = progress.add_task("messages", total=messages, note="")
-            sealed = progress.add_task("sealed", total=trades, note="")
+    def trading(self, title: str, trades: int, messages: int) -> Iterator[Callable[[Sight], None]]:
+        """The step in which the banks trade: gives what to call with each sight of it."""
+        with self._timed(title):
+            if not self.console.is_terminal:
+                yield _plain_lines(self, trades, messages)
+                return
+            bars = (
+                TextColumn("  {task.description:8}"),
+                BarColumn(bar_width=16),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            with Progress(*bars, console=self.console, transient=True) as progress:
+                yield _bars(progress, trades, messages)
 
-            def show(sight: Sight) -> None:
-                outcomes = ", ".join(
-                    f"{count} {_words(name)}" for name, count in sight.figures.outcomes.items()
-                )
-                progress.update(ended, completed=sight.ended, note="")
-                progress.update(said, completed=sight.figures.messages, note="")
-                anchors = f"in {sight.blocks} blocks, {sight.anchors} anchors final"
-                progress.update(sealed, completed=sight.sealed, note=anchors)
-                progress.update(ended, note=outcomes)
+    @contextmanager
+    def _timed(self, title: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.say(f"  {title + ' ':.<{_WIDTH}} {time.monotonic() - began:5.1f} s")
 
-            yield show
+
+def _bars(progress: Progress, trades: int, messages: int) -> Callable[[Sight], None]:
+    said = progress.add_task("messages", total=messages, note="")
+    ended = progress.add_task("trades", total=trades, note="")
+    sealed = progress.add_task("sealed", total=trades, note="")
+
+    def show(sight: Sight) -> None:
+        outcomes = ", ".join(
+            f"{count} {name.replace('_', ' ')}" for name, count in sorted(sight.figures.outcomes.items())
+        )
+        progress.update(said, completed=sight.figures.messages)
+        progress.update(ended, completed=sight.ended, note=outcomes)
+        progress.update(
+            sealed, completed=sight.sealed, note=f"in {sight.blocks} blocks, {sight.anchors} anchors final"
+        )
+
+    return show
 
 
 def _plain_lines(screen: Screen, trades: int, messages: int) -> Callable[[Sight], None]:
@@ -92,7 +102,3 @@ def _plain_lines(screen: Screen, trades: int, messages: int) -> Callable[[Sight]
             )
 
     return show
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -20,6 +20,8 @@ from deploy.demo.story import Story
 
 __all__ = ["print_summary", "summary_row"]
 
+_WIDEST: Final = 100
+"""Columns that a table of figures takes at most; beyond, its rows are hard to follow with the eye."""
 _NEAR: Final = (0, 0, 0, 2)
 
 
@@ -83,13 +85,17 @@ def summary_row(result: Result) -> dict[str, object]:
 
 def print_summary(result: Result, console: Console) -> None:
     """Tell it to a banker."""
-    _print_endings(result, console)
-    _print_instruments(result, console)
-    if result.story is not None:
-        _print_story(result.story, console)
-    if result.proving is not None:
-        _print_proving(result.proving, console)
-    _print_checks(result, console)
+    with console.capture() as captured:
+        _print_endings(result, console)
+        _print_instruments(result, console)
+        if result.story is not None:
+            _print_story(result.story, console)
+        if result.proving is not None:
+            _print_proving(result.proving, console)
+        _print_checks(result, console)
+    # Tables are filled up to the console's width, which is of no use in a file.
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
 
 
 def _print_endings(result: Result, console: Console) -> None:
@@ -114,12 +120,13 @@ def _print_instruments(result: Result, console: Console) -> None:
     evidence = result.evidence
     titles = {trade.isin: trade.security_name for trade in evidence.trades}
     _title(console, "What the regulator counted, live, from the firehose alone")
-    table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim")
-    table.add_column("ISIN", no_wrap=True)
-    table.add_column("security", no_wrap=True, overflow="ellipsis", max_width=24)
+    width = min(console.width - 2, _WIDEST)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", width=width)
+    table.add_column("ISIN", min_width=12, no_wrap=True)
+    table.add_column("security", no_wrap=True, overflow="ellipsis", ratio=1)
     for title in ("settled", "declined", "timed out"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("value settled", justify="right", no_wrap=True)
+        table.add_column(title, justify="right", no_wrap=True, min_width=len(title))
+    table.add_column("value settled", justify="right", no_wrap=True, min_width=18)
     for isin, instrument in sorted(evidence.figures.instruments.items()):
         cells = (
             _count(instrument.outcomes.get(ending, 0)) for ending in ("settled", "declined", "timed_out")
@@ -128,7 +135,8 @@ def _print_instruments(result: Result, console: Console) -> None:
     console.print(Padding(table, _NEAR))
     _line(
         console,
-        f"{evidence.figures.events:,} events in {result.sight.blocks} blocks; the chain hash of every one was checked.",
+        f"{evidence.figures.events:,} events, each with its chain hash checked, by a Kafka user that may read the firehose"
+        " and nothing else.",
     )
 
 
@@ -143,32 +151,40 @@ def _print_story(story: Story, console: Console) -> None:
         table.add_row(f"{line.seconds:.2f} s", said, f"{line.pipeline}/{line.sequence}")
     console.print(Padding(table, _NEAR))
     _line(console, "(seconds since the opening; pipeline/sequence on the firehose)")
-    _line(console, "")
-    table = Table.grid(padding=(0, 2))
+    console.print()
+    table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     table.add_row("transaction", story.transaction)
-    table.add_row("block", f"{story.height}, sealed {story.sealed_after:.2f} s after the last word")
-    table.add_row("block's root", story.root)
+    table.add_row(
+        "in block", f"{story.height}, sealed {story.sealed_after:.2f} s after the last word, with root"
+    )
+    table.add_row("", story.root)
     if story.anchor is not None:
         anchor = story.anchor
-        table.add_row("on the chain", f"0x{anchor.transaction_hash}")
         table.add_row(
-            "",
-            f"chain block {anchor.block_number}, {anchor.confirmations} confirmations,"
-            f" for the log's first {anchor.log_size} blocks",
+            "on chain",
+            f"block {anchor.block_number}, {anchor.confirmations} confirmations,"
+            f" for the log's first {anchor.log_size} blocks, by",
         )
+        table.add_row("", f"0x{anchor.transaction_hash}")
     console.print(Padding(table, _NEAR))
 
 
 def _print_proving(proving: Proving, console: Console) -> None:
     _title(console, "Its last message proved offline, with nothing but the log's public key")
-    _line(console, f"$ parley verify proofs/{proving.proof} --log-key log.vkey")
-    console.print(Padding(Text(proving.verified.output, overflow="fold"), (0, 0, 0, 4)))
-    _line(console, "")
+    console.out(f"  $ parley verify {proving.proof} \\\n      --log-key log.vkey", highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for line in proving.verified.output.splitlines():
+        name, _, value = line.partition("  ")
+        table.add_row(name, value.strip())
+    console.print(Padding(table, (0, 0, 0, 4)))
+    console.print()
     _line(
         console,
-        f"The same file with byte {proving.changed_byte} changed (exit code {proving.changed.exit_code}):",
+        f"The same file with byte {proving.changed_byte} changed, refused with exit code {proving.changed.exit_code}:",
     )
     console.print(Padding(Text(proving.changed.output, overflow="fold"), (0, 0, 0, 4)))
 
