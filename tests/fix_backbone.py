@@ -1,43 +1,49 @@
-"""A whole backbone for tests: broker, admission, router and delivery as real processes, and banks that have joined."""
+"""A whole backbone for tests: broker, admission, routers and delivery as real processes, and banks that have joined."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
 import parley
 from deploy.backbone import Backbone
 from deploy.backbone import Participant as Joining
-from deploy.folder import CHECKOUT
+from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
-from deploy.process import ChildProcess
+from deploy.process import ChildProcess, text_after
 from parley.client import Participant
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
 from parley.kafka import KafkaAccess, KafkaTransport
 from parley.keys import public_key
 from parley.schemas import DirectoryEntry
 from streams.catalogue import Role
+from streams.crashpoint import VARIABLE
+from streams.processor import READY
+from streams.reader import Reader
 from tests.synthetic_ledger import signing_key
 
-__all__ = ["RunningBackbone", "running_backbone"]
+__all__ = ["RunningBackbone", "entry_of", "own_backbone", "running_backbone"]
 
-_PIPELINES = 2
+_MODULES = {"admission": "router.admission", "router": "router", "delivery": "router.delivery"}
+_READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunningBackbone:
-    """A backbone that runs; participants join it by name."""
+    """A backbone that runs; participants join it by name, and ``processes`` are by service and instance."""
 
     backbone: Backbone
+    processes: dict[str, ChildProcess] = field(default_factory=dict)
 
     @property
     def registrar(self) -> bytes:
         return self.backbone.registrar_key.public
+
+    # Participants --------------------------------------------------------------------------------------------------
 
     def access(self, user: str) -> KafkaAccess:
         return KafkaAccess(self.backbone.admin.bootstrap, user, f"password-of-{user}")
@@ -51,7 +57,7 @@ class RunningBackbone:
                     f"password-of-{name}",
                     Role.PARTICIPANT,
                     (name,),
-                    seal(DIRECTORY_ENTRY_TYPE, _entry(name), signing_key(name)),
+                    seal(DIRECTORY_ENTRY_TYPE, entry_of(name), signing_key(name)),
                 )
                 for name in names
             ]
@@ -70,41 +76,92 @@ class RunningBackbone:
             registrar=self.registrar,
         )
 
+    def reader(self) -> Reader:
+        """Reads any topic, committed records only."""
+        return Reader(self.backbone.admin)
 
-def _entry(name: str) -> DirectoryEntry:
+    # Processes -----------------------------------------------------------------------------------------------------
+
+    def launch(
+        self, service: str, instance: str = "1", *, crash_at: str = "", **settings: str
+    ) -> Callable[[], bool]:
+        """Start a process; what is given back tells whether it is ready. ``settings`` are of the service, in its names."""
+        folder, name = self.backbone.folder, f"{service}-{instance}"
+        log = folder.log_file(name)
+        begin = log.stat().st_size if log.exists() else 0
+        self.processes[name] = ChildProcess.start(
+            name,
+            [sys.executable, "-m", _MODULES[service]],
+            log=log,
+            pid_file=folder.pid_file(name),
+            env=os.environ | self._environment(service, instance, settings) | {VARIABLE: crash_at},
+            cwd=CHECKOUT,
+        )
+        return lambda: READY in text_after(log, begin)
+
+    def start(self, service: str, instance: str = "1", **settings: str) -> ChildProcess:
+        """Start a process and return once it is at work."""
+        ready = self.launch(service, instance, **settings)
+        process = self.processes[f"{service}-{instance}"]
+        process.wait_until(ready, seconds=_READY_SECONDS)
+        return process
+
+    def stop(self) -> None:
+        """End every process."""
+        for process in self.processes.values():
+            process.stop()
+        self.processes.clear()
+
+    def _environment(self, service: str, instance: str, settings: dict[str, str]) -> dict[str, str]:
+        folder = self.backbone.folder
+        named = {
+            "kafka_bootstrap": self.backbone.admin.bootstrap,
+            "kafka_username": service,
+            "kafka_password_file": str(folder.password_file(service)),
+            "instance": instance,
+        }
+        if service != "delivery":
+            named["registrar_key"] = self.registrar.hex()
+        if service == "router":
+            named["key_file"] = str(folder.secrets / "router.seed")
+        return {f"PARLEY_{service}_{name}".upper(): value for name, value in (named | settings).items()}
+
+
+def entry_of(name: str, *addresses: str) -> DirectoryEntry:
+    """The entry of a bank with the key of that name, at these addresses or at its name."""
     keys = (public_key(signing_key(name).public),)
-    return DirectoryEntry(name, f"{name.title()} plc", None, None, "DE", "BANK", keys, (), (name,))
+    return DirectoryEntry(
+        name, f"{name.title()} plc", None, None, "DE", "BANK", keys, (), addresses or (name,)
+    )
 
 
 @pytest.fixture(scope="session")
 def running_backbone(kafka: Kafka) -> Iterator[RunningBackbone]:
     """A backbone with two pipelines, one router process, delivery and admission."""
-    folder = kafka._folder
-    backbone = Backbone(folder, kafka.admin, pipelines=_PIPELINES, durable=False)
+    backbone = Backbone(kafka._folder, kafka.admin, pipelines=2, durable=False)
     backbone.provision()
-    with ExitStack() as processes:
-        for service, module in (
-            ("admission", "router.admission"),
-            ("router", "router"),
-            ("delivery", "router.delivery"),
-        ):
-            prefix = f"PARLEY_{service.upper()}_"
-            environment = os.environ | {
-                f"{prefix}KAFKA_BOOTSTRAP": kafka.bootstrap,
-                f"{prefix}KAFKA_USERNAME": service,
-                f"{prefix}KAFKA_PASSWORD_FILE": str(folder.password_file(service)),
-            }
-            if service != "delivery":
-                environment[f"{prefix}REGISTRAR_KEY"] = backbone.registrar_key.public.hex()
-            if service == "router":
-                environment[f"{prefix}KEY_FILE"] = str(folder.secrets / "router.seed")
-            process = ChildProcess.start(
-                service,
-                [sys.executable, "-m", module],
-                log=folder.log_file(service),
-                pid_file=folder.pid_file(service),
-                env=environment,
-                cwd=CHECKOUT,
-            )
-            processes.callback(process.stop)
-        yield RunningBackbone(backbone)
+    running = RunningBackbone(backbone)
+    try:
+        ready = [running.launch(service) for service in _MODULES]
+        for process, is_ready in zip(list(running.processes.values()), ready, strict=True):
+            process.wait_until(is_ready, seconds=_READY_SECONDS)
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def own_backbone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBackbone]:
+    """A backbone of four pipelines on a broker of its own, whose processes a test starts, kills and starts again.
+
+    Only admission runs from the start.
+    """
+    with Kafka(StackFolder(tmp_path_factory.mktemp("own"))) as kafka:
+        backbone = Backbone(kafka._folder, kafka.admin, pipelines=4, durable=False)
+        backbone.provision()
+        running = RunningBackbone(backbone)
+        try:
+            running.start("admission")
+            yield running
+        finally:
+            running.stop()
