@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -459,6 +460,27 @@ def test_an_opening_counts_until_its_limit_and_the_deadline_and_not_after_either
     too_late = lifecycle.judge(None, short, TERMS.open_until - 9)
     assert too_late is not None
     assert too_late.reason == "DEADLINE_PASSED"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"previous": MessageId(bytes(32))},
+        {"previous": identity_of(OPENING)},
+        {"sequence": 1},
+        {"sequence": 3},
+    ],
+)
+def test_a_message_needs_both_the_next_sequence_and_the_link_to_the_head(change: dict[str, Any]) -> None:
+    state = accepted(None, OPENING)
+    state = accepted(state, reply(state, "bank-b"))
+    following = reply(state, "bank-a")
+    assert lifecycle.judge(state, following, of.NOW) is None
+    refusal = lifecycle.judge(state, following._replace(**change), of.NOW)
+    assert refusal is not None
+    assert (refusal.reason, refusal.retriable) == ("SEQUENCE_CONFLICT", True)
+    assert refusal.head == lifecycle.head_of(state)
+    assert "the head is message 1; read it, then send message 2 linked to it" in refusal.detail
 
 
 def test_under_all_a_party_that_finishes_twice_counts_once() -> None:

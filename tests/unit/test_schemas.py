@@ -259,6 +259,8 @@ def test_sixteen_mebibytes_is_the_limit_unless_the_caller_says_otherwise() -> No
             spliced(RECIPIENTS, 1, varint(-2) + varint(14)), id="an array's block with its length in bytes"
         ),
         pytest.param(spliced(RECIPIENTS + 15, 1, b"\x80\x00"), id="an array's end in two bytes"),
+        pytest.param(spliced(RECIPIENTS + 15, 1, b"\x02"), id="an array's end that is none"),
+        pytest.param(spliced(RECIPIENTS, 16, b"\x01\x00"), id="an array of fewer than no items"),
         pytest.param(spliced(RECIPIENTS + 1, 7, b"\x02\xff"), id="text that is not UTF-8"),
         pytest.param(spliced(RECIPIENTS + 1, 7, b"\x06\xed\xa0\x80"), id="half a surrogate pair"),
         pytest.param(spliced(RECIPIENTS + 1, 7, b"\x04\xc0\x80"), id="an overlong NUL"),
@@ -291,6 +293,13 @@ def test_an_absurd_count_of_items_is_refused_at_once(count: int, followed_by: by
 def test_an_absurd_length_is_refused_at_once(length: int) -> None:
     with pytest.raises(MalformedError, match="bytes are announced and|a length is negative"):
         decode(spliced(RECIPIENTS + 1, 1, varint(length)), Message)
+
+
+@pytest.mark.timeout(10)
+def test_an_endless_integer_is_refused_at_its_eleventh_byte() -> None:
+    for length in (10, 1_000_000):
+        with pytest.raises(MalformedError, match="an integer has more than ten bytes"):
+            decode(spliced(PIPELINE, 1, b"\x80" * length + b"\x01"), Message)
 
 
 @pytest.mark.timeout(10)
@@ -333,6 +342,7 @@ def test_an_array_may_have_as_many_items_as_the_limit_and_no_more() -> None:
         ("content", bytearray(1)),
         ("action", "SHOUT"),
         ("action", None),
+        ("action", []),
         ("terms", ()),
         ("terms", Party("a", "b")),
         ("references", (None,)),
