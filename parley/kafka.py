@@ -125,9 +125,15 @@ class _Failures:
     def note(self, error: KafkaError) -> None:
         self._last = error
 
+    def judge(self, error: KafkaError, doing: str) -> None:
+        """Raise what will not pass by itself; the driver goes on after the rest, as when a broker restarts."""
+        self.note(error)
+        if error.fatal() or error.code() in _FORBIDDEN:
+            raise self.error(doing, error)
+
     @property
     def refused(self) -> bool:
-        """Whether the cluster refused user or password."""
+        """Whether the cluster refused user or password; final only while connecting, for a broker that starts refuses too."""
         return self._last is not None and self._last.code() in {
             KafkaError._AUTHENTICATION,  # noqa: SLF001
             KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -309,8 +315,6 @@ class KafkaTransport:
                 if first is not None or self._undelivered:
                     batch = [] if first is None else [first, *self._consumer.consume(_HANDED_OVER, 0)]
                     self._hand_over(loop, self._sort(batch))
-                if self._failures.refused:
-                    raise self._failures.error("reading")
         except TransportError as error:
             self._hand_over(loop, error)
         except KafkaException as exception:
@@ -331,8 +335,8 @@ class KafkaTransport:
             if error is not None:
                 if error.code() == _EOF:
                     ends.add(topic)
-                elif not error.retriable():
-                    raise self._failures.error(f"reading {topic}", error)
+                else:
+                    self._failures.judge(error, f"reading {topic}")
             elif topic == DIRECTORY:
                 directory.append(record.value() or b"")
             else:
@@ -427,8 +431,6 @@ class TopicReader:
         if time.monotonic() - self._looked_at > 10:
             self._look()
         first = self._consumer.poll(timeout)
-        if self._failures.refused:
-            raise self._failures.error(f"reading {self._topic}")
         if first is None:
             return []
         records: list[TopicRecord] = []
@@ -444,8 +446,8 @@ class TopicReader:
                     f"{self._topic} no longer keeps, or does not have yet, what the cursor of pipeline {partition} asks for; "
                     "go on from the blocks, or move the cursor away to follow from the first record kept"
                 )
-            elif not error.retriable():
-                raise self._failures.error(f"reading {self._topic}", error)
+            else:
+                self._failures.judge(error, f"reading {self._topic}")
         return records
 
     def read_to_end(self, timeout: float = 30.0) -> Iterator[TopicRecord]:
