@@ -39,7 +39,7 @@ MAXIMUM_RECORD_BYTES: Final = 2 * 1024 * 1024
 PATIENCE_S: Final = 20.0
 """How long a question to the cluster may take."""
 _LEAVING_S: Final = 5.0
-_HANDED_OVER: Final = 5_000
+_HANDED_OVER: Final = 500
 """Records handed to the event loop at once."""
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - the driver's local codes start with an underscore
 _GONE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001

@@ -73,7 +73,7 @@ def test_the_figures_are_live_and_a_restart_doubles_nothing(
     running_backbone: RunningBackbone, tmp_path: Path
 ) -> None:
     running_backbone.join("watched-a", "watched-b")
-    running_backbone.join_reader(REGULATOR, Role.REGULATOR)
+    running_backbone.join_reader(REGULATOR, Role.MONITOR)
     with monitor(running_backbone, tmp_path) as file:
         asyncio.run(trade(running_backbone, 2))
         wait_for(file, lambda figures: figures.kinds.get("watched") == {"settled": 2})
