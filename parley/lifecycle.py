@@ -7,7 +7,9 @@ Rules:
 2. Every later message is a party's, has the next sequence and links to the message before it (the head). Of two that
    speak at once, the first appended wins; the other conflicts and is told the head.
 3. A message is in time if it was appended at or before the deadline, by the broker's clock.
-4. Under the finish rule ANY a party's FINISH ends the transaction; under ALL, the last party's does.
+4. Under the finish rule ANY a party's FINISH ends the transaction. Under ALL it ends when every party has said FINISH with
+   nothing said in between: a CONTINUE withdraws the FINISHes before it, so that nobody is bound to words that came after
+   their own.
 5. A transaction still open after its deadline has timed out; the parties then due are named.
 6. Due are the parties that the head addresses, its sender aside, and that have not finished; if there are none, every
    other party that has not finished; if there are none, its sender.
@@ -56,6 +58,8 @@ __all__ = [
 
 MAXIMUM_PARTIES = 32
 MAXIMUM_RECIPIENTS = 32
+MAXIMUM_REFERENCES = 64
+MAXIMUM_CONTENT_TYPE = 255
 
 _ACCEPTED = Struct(">32sq32sq")
 _FIRST_BYTES = 32
@@ -148,6 +152,8 @@ def _fault(message: Message) -> str | None:
     recipients = message.recipients
     if not 0 < len(recipients) <= MAXIMUM_RECIPIENTS:
         return f"a message has 1 to {MAXIMUM_RECIPIENTS} recipients"
+    if len(message.references) > MAXIMUM_REFERENCES or len(message.content_type) > MAXIMUM_CONTENT_TYPE:
+        return f"a message has at most {MAXIMUM_REFERENCES} references, and a content type of at most {MAXIMUM_CONTENT_TYPE} characters"
     if len(recipients) > 1 and len(set(recipients)) != len(recipients):
         return "each recipient is named once"
     if not is_name(message.sender):
@@ -220,11 +226,11 @@ def step(state: TransactionState | None, message: Message) -> Step:
     """What an accepted message changes (rules 4 and 6); ``state`` is ``None`` for an opening."""
     terms = message.terms if state is None else state.terms
     assert terms is not None
-    finished = () if state is None else state.finished
+    finished: tuple[str, ...] = ()
     sender = message.sender
     if message.action == "FINISH":
-        if sender not in finished:
-            finished = (*finished, sender)
+        assert state is not None
+        finished = state.finished if sender in state.finished else (*state.finished, sender)
         if terms.finish_rule == "ANY" or len(finished) == len(terms.parties):
             return Step(finished, (), "FINISHED")
     addressed: tuple[str, ...] = ()

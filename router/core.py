@@ -276,7 +276,9 @@ def _beyond(
                 f"nobody receives at {address[:128]}; look the recipient up in the directory",
             )
     if state is not None:
-        if lifecycle.message_count(state) >= limits.messages:
+        # Every party may still finish what is full, so that nobody is talked into a timeout.
+        room = limits.messages + (len(state.terms.parties) if message.action == "FINISH" else 0)
+        if lifecycle.message_count(state) >= room:
             return Refusal(
                 "TOO_LARGE",
                 f"the transaction has {limits.messages} messages already; go on in another that refers to it",

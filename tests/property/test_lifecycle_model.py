@@ -25,6 +25,7 @@ from parley.schemas import (
     Message,
     MessageId,
     Party,
+    Reference,
     Terms,
     TransactionId,
     TransactionState,
@@ -72,7 +73,9 @@ class Model:
         """Who has said FINISH, in order, each once."""
         names: list[str] = []
         for said in self.said:
-            if said.message.action == "FINISH" and said.message.sender not in names:
+            if said.message.action == "CONTINUE":
+                names = []
+            elif said.message.action == "FINISH" and said.message.sender not in names:
                 names.append(said.message.sender)
         return names
 
@@ -497,18 +500,13 @@ def test_under_all_a_party_that_finishes_twice_counts_once() -> None:
     assert (state.outcome, state.due) == ("FINISHED", ())
 
 
-def test_under_all_who_has_finished_may_speak_again_and_stays_finished() -> None:
-    state = accepted(None, OPENING._replace(terms=TERMS._replace(finish_rule="ALL")))
-    state = accepted(state, reply(state, "bank-b", "FINISH"))
-    state = accepted(state, reply(state, "bank-b"))
-    assert (state.finished, state.due, state.outcome) == (("bank-b",), ("bank-a",), None)
-
-
-def test_when_all_others_have_finished_the_speaker_is_due() -> None:
+def test_under_all_a_further_word_withdraws_every_finish_before_it() -> None:
     state = accepted(None, OPENING._replace(terms=TERMS._replace(finish_rule="ALL")))
     state = accepted(state, reply(state, "bank-b", "FINISH"))
     state = accepted(state, reply(state, "bank-a"))
-    assert state.due == ("bank-a",)
+    assert (state.finished, state.outcome) == ((), None)
+    state = accepted(state, reply(state, "bank-a", "FINISH"))
+    assert (state.finished, state.outcome) == (("bank-a",), None)
 
 
 @pytest.mark.parametrize("open_for", [1_000, 50_000])
@@ -593,5 +591,12 @@ def test_terms_that_cannot_bind_are_not_well_formed(terms: Terms) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(of.messages())
+def test_references_and_content_type_have_limits() -> None:
+    reference = Reference("pays", None, None, None, None)
+    assert lifecycle.well_formed(OPENING._replace(references=(reference,) * 64)) is None
+    assert lifecycle.well_formed(OPENING._replace(references=(reference,) * 65)) is not None
+    assert lifecycle.well_formed(OPENING._replace(content_type="x" * 256)) is not None
+
+
 def test_every_message_of_the_vocabulary_is_well_formed(message: Message) -> None:
     assert lifecycle.well_formed(message) is None

@@ -167,6 +167,17 @@ def test_a_transaction_with_as_many_messages_as_allowed_takes_no_more() -> None:
     assert len(router.firehose()) == 3
 
 
+def test_a_transaction_that_is_full_can_still_be_finished() -> None:
+    router = MemoryRouter(MEMBERS, Limits(messages=3))
+    of = dialogue()
+    for sender in ("alice", "bob", "alice"):
+        router.append(of.say(sender), START)
+    router.append(of.say("bob", "FINISH"), START)
+    router.step()
+    assert router.rejections() == []
+    assert [event.ended is not None for event in router.events()] == [False, False, False, True]
+
+
 def test_the_size_limit_counts_the_whole_record() -> None:
     fits = sealed(dialogue().message("alice", content=bytes(1_000)))
     router = MemoryRouter(MEMBERS, Limits(record_bytes=len(fits)))
