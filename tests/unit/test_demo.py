@@ -1,0 +1,367 @@
+"""The demonstration's pure parts: what banks say, who plays which part, and when a run is not good."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.demo import dialogue
+from deploy.demo.auditor import Audited, FoundAnchor
+from deploy.demo.findings import Evidence, checks
+from deploy.demo.folder import DemoFolder
+from deploy.demo.orders import Conduct, Order, Report, Side, TradeReport, orders_for, read, write
+from deploy.demo.reference import (
+    EXPECTED,
+    Ending,
+    Institution,
+    Scenario,
+    Trade,
+    institutions,
+    select,
+    trades,
+)
+from deploy.errors import AlreadyRunningError, DeployError, SetupError
+from firehose.core import Figures, Instrument
+
+EVERYBODY = institutions()
+TRADES = trades()
+
+
+def trade_of(scenario: Scenario) -> Trade:
+    return next(trade for trade in TRADES if trade.scenario is scenario)
+
+
+def both_orders(trade: Trade) -> tuple[Order, Order]:
+    """The deliverer's and the receiver's."""
+    (delivers,) = orders_for(trade.deliverer_lei, [trade])
+    (receives,) = orders_for(trade.receiver_lei, [trade])
+    return delivers, receives
+
+
+def negotiated(trade: Trade) -> list[str]:
+    """The statuses said when both banks play their parts, the late ones left out."""
+    delivers, receives = both_orders(trade)
+    said: dialogue.Content = dialogue.proposal(receives, trade.receiver_lei)
+    statuses = [str(said["status"])]
+    turn, other = delivers, receives
+    while (answer := dialogue.reply(turn, said)) is not None and not answer.late:
+        said = answer.content
+        statuses.append(str(said["status"]))
+        if answer.finishes:
+            break
+        turn, other = other, turn
+    return statuses
+
+
+# Reference data --------------------------------------------------------------------------------------------------------
+
+
+def test_every_party_of_every_trade_is_an_institution_of_the_reference_data() -> None:
+    known = {institution.lei for institution in EVERYBODY if institution.role == "bank"}
+    assert {lei for trade in TRADES for lei in (trade.deliverer_lei, trade.receiver_lei)} == known
+
+
+@pytest.mark.parametrize("count", [5, 12, 30, 600])
+def test_a_smaller_run_still_has_every_scenario(count: int) -> None:
+    chosen = select(TRADES, count)
+    assert len(chosen) == count
+    assert {trade.scenario for trade in chosen} == set(Scenario)
+    assert chosen == sorted(chosen, key=TRADES.index)
+
+
+def test_every_trade_is_in_the_orders_of_its_two_banks_and_of_nobody_else() -> None:
+    books = Counter(order.uti for bank in EVERYBODY for order in orders_for(bank.lei, TRADES))
+    assert set(books.values()) == {2}
+    assert len(books) == len(TRADES)
+
+
+def test_a_bank_is_told_its_own_accounts_and_its_own_part_only() -> None:
+    trade = trade_of(Scenario.RECEIVER_SILENT)
+    delivers, receives = both_orders(trade)
+    assert (delivers.side, delivers.conduct) == (Side.DELIVER, Conduct.REGULAR)
+    assert (receives.side, receives.conduct) == (Side.RECEIVE, Conduct.SILENT)
+    assert trade.receiver_cash_account not in str(delivers)
+    assert trade.deliverer_cash_account not in str(receives)
+
+
+# Dialogue --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scenario", "statuses"),
+    [
+        (Scenario.SETTLES, ["proposed", "committed", "cash_confirmed", "settled"]),
+        (Scenario.DECLINED, ["proposed", "committed", "declined"]),
+        (Scenario.RECEIVER_SILENT, ["proposed", "committed"]),
+        (Scenario.DELIVERER_SILENT, ["proposed"]),
+        (Scenario.LATE_FINISH, ["proposed", "committed", "cash_confirmed"]),
+    ],
+)
+def test_each_scenario_takes_its_course(scenario: Scenario, statuses: list[str]) -> None:
+    assert negotiated(trade_of(scenario)) == statuses
+    assert len(statuses) == trade_of(scenario).messages
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("settlement_amount", "0.01"),
+        ("quantity", "1"),
+        ("isin", "US0378331005"),
+        ("currency", "XTS"),
+        ("settlement_date", "2030-01-01"),
+        ("quantity", "not a number"),
+        ("settlement_amount", None),
+    ],
+)
+def test_a_proposal_that_differs_from_the_deliverers_books_is_refused_in_words(
+    name: str, value: object
+) -> None:
+    trade = trade_of(Scenario.SETTLES)
+    delivers, receives = both_orders(trade)
+    said = {**dialogue.proposal(receives, trade.receiver_lei), name: value}
+    answer = dialogue.reply(delivers, said)
+    assert answer is not None
+    assert answer.finishes
+    assert answer.content["status"] == "mismatched"
+    assert name.replace("_", " ") in str(answer.content["text"])
+
+
+def test_cash_is_not_confirmed_for_another_amount_than_agreed() -> None:
+    trade = trade_of(Scenario.SETTLES)
+    delivers, receives = both_orders(trade)
+    commitment = dialogue.reply(delivers, dialogue.proposal(receives, trade.receiver_lei))
+    assert commitment is not None
+    answer = dialogue.reply(receives, {**commitment.content, "settlement_amount": "1.00"})
+    assert answer is not None
+    assert answer.content["status"] == "mismatched"
+
+
+def test_the_same_number_written_otherwise_is_the_same_number() -> None:
+    trade = trade_of(Scenario.SETTLES)
+    delivers, receives = both_orders(trade)
+    said = {**dialogue.proposal(receives, trade.receiver_lei), "quantity": f"{receives.quantity}.0"}
+    answer = dialogue.reply(delivers, said)
+    assert answer is not None
+    assert answer.content["status"] == "committed"
+
+
+@pytest.mark.parametrize("said", [{}, {"status": "settled"}, {"status": ["proposed"]}, {"status": None}])
+def test_what_calls_for_no_answer_gets_none(said: dialogue.Content) -> None:
+    for order in both_orders(trade_of(Scenario.SETTLES)):
+        assert dialogue.reply(order, said) is None
+
+
+# Files -----------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_back_and_nobody_else_may_read_it(tmp_path: Path) -> None:
+    report = Report("bank", (good_report(TRADES[0], Side.RECEIVE),), ("odd",))
+    write(tmp_path / "report.json", report)
+    assert read(tmp_path / "report.json", Report) == report
+    assert (tmp_path / "report.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"participant": 1}'])
+def test_a_file_that_is_no_report_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(content)
+    with pytest.raises(DeployError, match="no Report"):
+        read(path, Report)
+
+
+# Findings --------------------------------------------------------------------------------------------------------------
+
+
+def name_of(lei: str) -> str:
+    return next(each.participant for each in EVERYBODY if each.lei == lei)
+
+
+def good_report(trade: Trade, side: Side) -> TradeReport:
+    late = trade.scenario is Scenario.LATE_FINISH and side is Side.DELIVER
+    return TradeReport(
+        uti=trade.uti,
+        isin=trade.isin,
+        currency=trade.currency,
+        settlement_amount=trade.settlement_amount,
+        side=side,
+        transaction="t",
+        ending=EXPECTED[trade.scenario],
+        due=() if trade.due is None else (name_of(trade.due),),
+        refused=("DEADLINE_PASSED",) if late else (),
+    )
+
+
+def good_evidence(count: int = 30) -> Evidence:
+    """What a run in which all went well leaves behind."""
+    chosen = select(TRADES, count)
+    banks: list[Institution] = [each for each in EVERYBODY if each.role == "bank"]
+    reports = [
+        Report(
+            bank.participant,
+            tuple(
+                good_report(trade, side)
+                for trade in chosen
+                for side, lei in ((Side.DELIVER, trade.deliverer_lei), (Side.RECEIVE, trade.receiver_lei))
+                if lei == bank.lei
+            ),
+            (),
+        )
+        for bank in banks
+    ]
+    figures = Figures(
+        events=7,
+        messages=sum(trade.messages for trade in chosen),
+        opened=count,
+        outcomes=Counter(str(EXPECTED[trade.scenario]) for trade in chosen),
+        waiting_on=Counter(name_of(trade.due) for trade in chosen if trade.due is not None),
+        instruments={isin: instrument_of(chosen, isin) for isin in {trade.isin for trade in chosen}},
+    )
+    finished = sum(EXPECTED[trade.scenario] is not Ending.TIMED_OUT for trade in chosen)
+    audited = Audited(
+        log_size=9,
+        root="00",
+        transactions=count,
+        finished=finished,
+        timed_out=count - finished,
+        messages=figures.messages,
+        signatures=figures.messages,
+        directory_records=18,
+        firehose_events=7,
+        unsealed=0,
+        anchors=(FoundAnchor(9, "00", "00", 1, 2),),
+        proofs_verified=finished,
+        violations=(),
+    )
+    late = sum(trade.scenario is Scenario.LATE_FINISH for trade in chosen)
+    return Evidence(chosen, EVERYBODY, reports, figures, {"DEADLINE_PASSED": late}, audited)
+
+
+def instrument_of(chosen: list[Trade], isin: str) -> Instrument:
+    here = [trade for trade in chosen if trade.isin == isin]
+    instrument = Instrument(Counter(str(EXPECTED[trade.scenario]) for trade in here), {})
+    settled = dict(instrument.settled)
+    for trade in here:
+        if trade.scenario is Scenario.SETTLES:
+            settled[trade.currency] = settled.get(trade.currency, trade.amount * 0) + trade.amount
+    return replace(instrument, settled=settled)
+
+
+def broken(evidence: Evidence) -> list[str]:
+    return [check.claim for check in checks(evidence) if not check.good]
+
+
+def test_a_run_in_which_all_went_well_is_good() -> None:
+    assert broken(good_evidence()) == []
+
+
+@pytest.mark.parametrize("scenario", list(Scenario))
+def test_a_trade_that_ended_otherwise_than_its_scenario_says_is_named(scenario: Scenario) -> None:
+    evidence = good_evidence()
+    trade = next(trade for trade in evidence.trades if trade.scenario is scenario)
+    other = Ending.SETTLED if EXPECTED[scenario] is not Ending.SETTLED else Ending.TIMED_OUT
+    reports = [
+        replace(
+            bank,
+            trades=tuple(
+                replace(each, ending=other) if each.uti == trade.uti else each for each in bank.trades
+            ),
+        )
+        for bank in evidence.reports
+    ]
+    first, *_ = checks(replace(evidence, reports=reports))
+    assert not first.good
+    assert any(trade.uti in fault for fault in first.faults)
+
+
+def test_banks_that_do_not_report_a_trade_make_the_run_bad() -> None:
+    evidence = good_evidence()
+    assert broken(replace(evidence, reports=evidence.reports[1:]))
+
+
+def test_a_timeout_that_names_the_wrong_bank_makes_the_run_bad() -> None:
+    evidence = good_evidence()
+    reports = [
+        replace(bank, trades=tuple(replace(each, due=("ubswchzh",)) for each in bank.trades))
+        for bank in evidence.reports
+    ]
+    assert "every timeout names the bank that was due" in broken(replace(evidence, reports=reports))
+
+
+@pytest.mark.parametrize("rejections", [{}, {"DEADLINE_PASSED": 2}, {"DEADLINE_PASSED": 1, "MALFORMED": 1}])
+def test_refusals_must_be_those_of_the_late_and_no_others(rejections: dict[str, int]) -> None:
+    assert broken(replace(good_evidence(12), rejections=rejections))
+
+
+def test_a_regulator_who_counts_otherwise_makes_the_run_bad() -> None:
+    evidence = good_evidence()
+    isin, instrument = next(iter(evidence.figures.instruments.items()))
+    outcomes = {**instrument.outcomes, "settled": 99}
+    figures = replace(
+        evidence.figures,
+        instruments={**evidence.figures.instruments, isin: replace(instrument, outcomes=outcomes)},
+    )
+    assert len(broken(replace(evidence, figures=figures))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"violations": ("block in block 3: bad",)},
+        {"violations": ("anchors: another root",)},
+        {"violations": ("proof x.proof: bad",)},
+        {"transactions": 29},
+        {"unsealed": 1},
+        {"firehose_events": 6},
+        {"anchors": ()},
+        {"proofs_verified": 1},
+    ],
+)
+def test_an_audit_that_finds_something_makes_the_run_bad(change: dict[str, object]) -> None:
+    evidence = good_evidence()
+    audited = replace(evidence.audited, **change)  # type: ignore[arg-type]
+    assert len(broken(replace(evidence, audited=audited))) == 1
+
+
+def test_a_check_names_a_few_faults_and_counts_the_rest() -> None:
+    first, *_ = checks(replace(good_evidence(), reports=[]))
+    assert len(first.faults) == 6
+    assert first.faults[-1] == "and 25 more"
+
+
+# Folder ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_finds_nothing_of_the_last_one_and_leaves_no_secret(tmp_path: Path) -> None:
+    folder = DemoFolder(tmp_path / "demo")
+    with folder.taken(keep=False):
+        (folder.proofs / "old.proof").write_bytes(b"")
+        folder.summary.write_text("{}")
+        folder.stack.password("somebody")
+    assert folder.summary.exists()
+    assert not folder.stack.secrets.exists()
+    with folder.taken(keep=True):
+        assert not folder.summary.exists()
+        assert not any(folder.proofs.iterdir())
+        folder.stack.password("somebody")
+    assert folder.stack.secrets.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("precious")
+    with pytest.raises(SetupError, match="name an empty folder"), DemoFolder(tmp_path).taken(keep=False):
+        pass
+    assert (tmp_path / "log").read_text() == "precious"
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = DemoFolder(tmp_path / "demo")
+    with (
+        folder.taken(keep=False),
+        pytest.raises(AlreadyRunningError, match="runs in"),
+        folder.taken(keep=False),
+    ):
+        pass
