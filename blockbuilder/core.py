@@ -1,14 +1,18 @@
-"""What is sealed when: transactions gathered from firehose events, and blocks made of them; pure, fed record by record.
+"""What is sealed when: firehose events gathered to transactions, and blocks made of these; pure.
 
 Rules:
 
-1. A transaction is sealed once it has ended, with all its events, each held against the digest that its ending lists.
-2. A block covers every pipeline up to a cut; what ended up to there is in this block or one before, and nothing else is.
-3. A block covers the directory at least up to the version by which any of its events was judged, so that whoever has
-   the block and those before has the keys too.
-4. Memory is bounded by the cache: an event that it no longer holds when its transaction ends is asked for again.
+1. A transaction is sealed once it has ended, with all its events, each held against the digest that its
+   ending lists.
+2. A block covers every pipeline up to a cut; what ended up to there is in this block or one before, and
+   nothing else is.
+3. A block covers the directory at least up to the version by which any of its events was judged, so that
+   whoever has the block and those before has the keys too.
+4. Memory is bounded by the cache: an event that it no longer holds when its transaction ends is asked for
+   again.
 
-Where records come from and where blocks go is the service's affair; that a message may be said, the router's.
+Where records come from and where blocks go is the service's affair; that a message may be said, the
+router's.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ __all__ = ["Assembly", "Limits", "Wanted", "cursor_of", "merkle_root", "seal_blo
 
 
 class Limits(NamedTuple):
-    """How much a block holds at most (one transaction is never split), and what is kept in memory for open ones."""
+    """What a block holds at most (a transaction is never split), and memory for those still open."""
 
     transactions: int = 5_000
     size_bytes: int = 64 * 1024 * 1024
@@ -143,7 +147,7 @@ def cursor_of(header: BlockHeader | None) -> Cursor:
 class Assembly:
     """What has been followed and not sealed yet.
 
-    Nothing leaves it before :meth:`sealed` says so: a block that could not be committed can be asked for again.
+    Nothing leaves it before :meth:`sealed` says so: a block that was not committed can be asked for again.
     """
 
     def __init__(self, header: BlockHeader | None, limits: Limits | None = None) -> None:
@@ -181,7 +185,7 @@ class Assembly:
 
         Raises:
             FirehoseError: events are missing, or the history is another than the one sealed.
-            HistoryError: the event is of another pipeline, or ends a transaction with events that are not on record.
+            HistoryError: the event is of another pipeline, or lists events that are not those on record.
             WireError: not a FirehoseEvent.
 
         """
@@ -190,7 +194,7 @@ class Assembly:
             return
         if event.pipeline != pipeline:
             raise HistoryError(
-                f"an event of pipeline {event.pipeline} stands on pipeline {pipeline}; keep both topics as evidence"
+                f"an event of pipeline {event.pipeline} stands on pipeline {pipeline}; keep both as evidence"
             )
         self._needed_directory = max(self._needed_directory, event.directory_version)
         if event.ended is None:
@@ -259,7 +263,7 @@ class Assembly:
             return
         if (value.version, value.chain) != (version + 1, chain):
             raise HistoryError(
-                f"directory record {value.version} does not follow record {version}; keep the topic as evidence"
+                f"directory record {value.version} does not follow record {version}; keep both as evidence"
             )
         self._entries.append(SealedEntry(value, record))
         self._followed_directory = _directory_after(self._entries[-1])
@@ -321,8 +325,9 @@ def sealed_transaction(event: FirehoseEvent, encoded: bytes, earlier: Sequence[b
     for listed, held in zip(ended.events, earlier, strict=True):
         if sha256(held).digest() != listed.digest:
             raise HistoryError(
-                f"event {listed.sequence} of pipeline {event.pipeline} is not the one that event {event.sequence} lists"
-                f" for transaction {transaction_text(event.transaction_id)}; keep the firehose as evidence"
+                f"event {listed.sequence} of pipeline {event.pipeline} is not the one that event"
+                f" {event.sequence} lists for transaction"
+                f" {transaction_text(event.transaction_id)}; keep the firehose as evidence"
             )
     record = TransactionRecord(
         event.transaction_id,
@@ -345,8 +350,8 @@ def _recalled(found: Mapping[Wanted, bytes], place: Wanted) -> bytes:
     record = found.get(place)
     if record is None:
         raise HistoryError(
-            f"event {place.sequence} of pipeline {place.pipeline} is no longer on the firehose, but its transaction has"
-            " just ended; keep the firehose longer than the longest deadline"
+            f"event {place.sequence} of pipeline {place.pipeline} is no longer on the firehose, but its"
+            " transaction has just ended; keep the firehose longer than the longest deadline"
         )
     return record
 

@@ -1,7 +1,8 @@
 """Finding events on the firehose by their sequence; what they are needed for is not known here.
 
-Sequences are dense and grow with the offset, but offsets have gaps (commit markers), and another cluster has others. So an
-offset is only ever a hint: what is read there tells whether it is right, and a search by bisection is the way without.
+Sequences are dense and grow with the offset, but offsets have gaps (commit markers), and another cluster
+has others. So an offset is only ever a hint: what is read there tells whether it is right, and a search
+by bisection is the way without.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from streams.reader import Reader
 __all__ = ["HINTS_HEADER", "Landmarks", "decode_hints", "encode_hints", "read_back", "start_offset"]
 
 HINTS_HEADER: Final = "firehose-offsets"
-"""Of records on ``blocks``: JSON, by pipeline an offset at or before the cut, so that a restart need not search."""
+"""Of records on ``blocks``: JSON, by pipeline an offset at or before the cut; it spares a restart the search."""
 
 _STRIDE: Final = 1_000
 """Events between two landmarks."""
@@ -38,7 +39,7 @@ class Landmarks:
         self._offsets: dict[int, list[int]] = {}
 
     def note(self, pipeline: int, sequence: int, offset: int) -> None:
-        """Remember where an event lies, if it is far enough from the last one remembered. Sequences must grow."""
+        """Remember where an event lies, if it is far from the last one remembered. Sequences must grow."""
         sequences = self._sequences.setdefault(pipeline, [])
         if not sequences or sequence >= sequences[-1] + _STRIDE:
             sequences.append(sequence)

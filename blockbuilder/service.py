@@ -3,12 +3,15 @@
 The order in which a block becomes durable, and what a crash after each step leaves:
 
 1. The block file, under a pending name: not committed; the next life removes it.
-2. The header on ``blocks``, in a Kafka transaction under the one transactional id ``blockbuilder``: this is the commit,
-   and the fence. The next life finds the header there and goes on with step 3.
-3. The block file's own name. 4. The tiles. 5. The checkpoint: from here on readers know the block.
+2. The header on ``blocks``, in a Kafka transaction under the one transactional id ``blockbuilder``: this
+   is the commit, and the fence. The next life finds the header there and goes on with step 3.
+3. The block file's own name.
+4. The tiles.
+5. The checkpoint: from here on readers know the block.
 
-So ``blocks`` is the truth. A life begins by fencing its predecessor, reads ``blocks`` to its end, completes steps 3 to 5
-for what was committed, and follows the firehose on from the last header's cuts. Nothing else is remembered.
+So ``blocks`` is the truth. A life begins by fencing its predecessor, reads ``blocks`` to its end,
+completes steps 3 to 5 for what was committed, and follows the firehose on from the last header's cuts.
+Nothing else is remembered.
 """
 
 from __future__ import annotations
@@ -62,9 +65,9 @@ _POLL_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 0.2
 _PARTITIONS_SECONDS: Final = 5.0
 _GC_THRESHOLD: Final = 100_000
-"""Events are made and kept by the ten thousand and form no cycles: looking for some each 700 costs a third of the time."""
+"""Events are kept by the ten thousand and form no cycles: looking for some each 700 costs a third of the time."""
 _MARGIN: Final = 0.75
-"""The part of the seal interval after which a block is begun, so that it is out before the interval is over."""
+"""The part of the seal interval after which a block is begun, so that it is out before the rest is over."""
 
 log = structlog.get_logger()
 
@@ -139,7 +142,7 @@ class Life:
     ) -> None:
         self.close()
 
-    # Recovery --------------------------------------------------------------------------------------------------------
+    # Recovery
 
     def _recover(self) -> None:
         """Publish what was committed and not published yet; remove what was not committed."""
@@ -163,8 +166,8 @@ class Life:
         published = self._folder.entry(size - 1, self._signer) if size else None
         if size and headers[:1] != [published]:
             raise StoreError(
-                f"the checkpoint names {size} blocks, but `{BLOCKS}` does not have the last of them; one of the two was"
-                " restored from an old copy, or they do not belong together"
+                f"the checkpoint names {size} blocks, but `{BLOCKS}` does not have the last of them; one of the"
+                " two was restored from an old copy, or they do not belong together"
             )
         for height, (header, before) in enumerate(
             zip(headers, [None, *headers], strict=False), max(size - 1, 0)
@@ -188,7 +191,7 @@ class Life:
             for pipeline in range(self._reader.partitions(FIREHOSE))
         }
 
-    # Building --------------------------------------------------------------------------------------------------------
+    # Building
 
     def build(self, stop: Stop, seal_interval: float) -> None:
         """Follow and seal until asked to stop. ``seal_interval`` in seconds."""

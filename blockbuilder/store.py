@@ -1,11 +1,12 @@
 """The block store's writing side: durable files in a folder; what they hold is decided elsewhere.
 
-Readers' names (``parley.blocks``) only ever hold what is committed and never change, but for ``checkpoint``. A file comes
-into being whole: it is written under ``.pending/``, flushed, and then given its name; so whatever is killed when leaves
-nothing but a file in ``.pending/``. A block waits there, named by its height and header hash, until its header is
-committed.
+Readers' names (``parley.blocks``) only ever hold what is committed and never change, but for
+``checkpoint``. A file comes into being whole: it is written under ``.pending/``, flushed, and then given
+its name; so whatever is killed when leaves nothing but a file in ``.pending/``. A block waits there,
+named by its height and header hash, until its header is committed.
 
-A lock on the folder, held for the process's life, keeps a second builder out; the operating system releases it.
+A lock on the folder, held for the process's life, keeps a second builder out; the operating system
+releases it.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class BlockFolder:
             holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
             os.close(self._lock)
             raise SecondBuilderError(
-                f"block store {folder}: the builder with process id {holder or '?'} works on it; stop it first"
+                f"block store {folder}: the builder with process id {holder or '?'} works here; stop it first"
             ) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
@@ -81,10 +82,10 @@ class BlockFolder:
         """Let go of the folder."""
         os.close(self._lock)
 
-    # Blocks ----------------------------------------------------------------------------------------------------------
+    # Blocks
 
     def stage(self, block: Block) -> int:
-        """Write a block so that it survives a crash, not yet under the name that readers know; give its bytes."""
+        """Write a block so that it survives a crash, not under its own name yet; give the file's size."""
         data = encode_block(block)
         self._write(self._staged(block.header.height, block.encoded_header), data)
         _flush_folder(self._pending)
@@ -127,7 +128,7 @@ class BlockFolder:
     def _staged(self, height: int, encoded_header: bytes) -> Path:
         return self._pending / f"block-{height}-{header_hash(encoded_header).hex()}"
 
-    # The log ---------------------------------------------------------------------------------------------------------
+    # The log
 
     def write_tiles(self, files: Mapping[str, bytes]) -> None:
         """Write tiles of committed headers. Those that are there already must be the same.
@@ -144,8 +145,8 @@ class BlockFolder:
                 self._name(draft, final)
             elif final.read_bytes() != data:
                 raise StoreError(
-                    f"{final}: differs from what the committed headers give; move the store's tile folder away, and it"
-                    " is written again"
+                    f"{final}: differs from what the committed headers give; restore it from a copy of this"
+                    " block store"
                 )
 
     def log(self, signer: NoteSigner) -> tuple[Checkpoint, Edge]:
@@ -163,7 +164,7 @@ class BlockFolder:
             return Checkpoint(signer.name, 0, EMPTY_ROOT), Edge()
         except ProofError as error:
             raise StoreError(
-                f"{self._folder}: {error}; start the builder with the key and folder that this log was begun with"
+                f"{self._folder}: {error}; start with the key and folder that this log was begun with"
             ) from error
 
     def entry(self, height: int, signer: NoteSigner) -> bytes:
@@ -182,8 +183,11 @@ class BlockFolder:
             return
         draft = self._pending / CHECKPOINT_PATH
         self._write(draft, sign_checkpoint(checkpoint, signer))
-        draft.replace(self._folder / CHECKPOINT_PATH)
-        _flush_folder(self._folder)
+        try:
+            draft.replace(self._folder / CHECKPOINT_PATH)
+            _flush_folder(self._folder)
+        except OSError as error:
+            raise _unwritable(self._folder / CHECKPOINT_PATH, error) from error
 
     def log_size(self, signer: NoteSigner) -> int | None:
         """The size of the checkpoint published last, if there is one."""
@@ -193,7 +197,7 @@ class BlockFolder:
             return None
         return open_checkpoint(note, signer.verifier_key).size
 
-    # Files -----------------------------------------------------------------------------------------------------------
+    # Files
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write and flush a file under ``.pending/``; one left there is replaced."""
@@ -203,21 +207,25 @@ class BlockFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StoreError(
-                f"{path}: {error.strerror}; free space or mend the disk, then start again"
-            ) from error
+            raise _unwritable(path, error) from error
 
     def _name(self, draft: Path, final: Path) -> None:
         """Give a flushed file its name, for good. Raises StoreError if the name is taken."""
-        _make_folders(final.parent)
         try:
+            _make_folders(final.parent)
             os.link(draft, final)
+            _flush_folder(final.parent)
+            draft.unlink()
         except FileExistsError:
             raise StoreError(
                 f"{final}: is there already; only a second builder on this folder writes it, so stop that one"
             ) from None
-        _flush_folder(final.parent)
-        draft.unlink()
+        except OSError as error:
+            raise _unwritable(final, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path}: {error.strerror}; free space or mend the disk, then start again")
 
 
 def _make_folders(folder: Path) -> None:

@@ -9,10 +9,11 @@ Checked, in this order, for every block of the log:
 - *cuts*: they only grow, every transaction ended within its block's, no event is in two blocks;
 - *chain*: wherever two of event n, event n+1 and a cut at n are at hand, they name the same h(n).
 
-Given the firehose too (it is not part of the store), completeness is proved: whatever ended up to a cut is in the block of
-that cut, as it stands on the firehose, and the cut's chain hash is the firehose's. Without it, what is missing is only
-counted (``unsealed``: events of transactions that had not ended, as far as the operator is to be believed). Anchors on
-chains are checked elsewhere, against the size and root that the report states.
+Given the firehose too (it is not part of the store), completeness is proved: whatever ended up to a cut
+is in the block of that cut, as it stands on the firehose, the cut's chain hash is the firehose's, and
+nothing that ended well before the newest block is in none. Without it, what is missing is only counted
+(``unsealed``: events of transactions that had not ended, as far as the operator is to be believed).
+Anchors on chains are checked elsewhere, against the size and root that the report states.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parley import merkle
 from parley.blocks import Block, BlockStore, SealedTransaction, header_hash
@@ -39,11 +40,14 @@ from parley.schemas import (
     TransactionId,
 )
 
-__all__ = ["AuditReport", "Auditor", "Violation", "audit"]
+__all__ = ["GRACE_MS", "AuditReport", "Auditor", "Violation", "audit"]
+
+GRACE_MS: Final = 60_000
+"""How long after its end a transaction may be in no block: more than any seal interval and clock's error."""
 
 
 class Violation(NamedTuple):
-    """A broken rule, with what a third party needs to see it: the block's header and the records in question."""
+    """A broken rule, with what a third party needs to see it: the block's header and the records."""
 
     rule: str
     """Which of the module's rules: log, block, directory, transaction, cuts, chain, firehose."""
@@ -77,7 +81,7 @@ class AuditReport:
     """Verified."""
     directory_records: int
     unsealed: int
-    """Events up to the last cuts that are in no block: of transactions still open, if nothing was left out."""
+    """Events up to the last cuts that are in no block: of open transactions, if nothing was left out."""
     firehose_events: int
     """Events of the firehose that the blocks were compared with."""
     violations: tuple[Violation, ...]
@@ -141,6 +145,28 @@ class Auditor:
         """Events of the firehose that were read."""
         return sum(firehose.events for firehose in (self._firehose or {}).values())
 
+    def finish(self, grace: int = GRACE_MS) -> None:
+        """After the last block: look for what ended on the firehose and should have been in a block by then.
+
+        ``grace`` is how much older than the newest block it must be, in ms.
+        """
+        if self._header is None:
+            return
+        for pipeline, firehose in (self._firehose or {}).items():
+            try:
+                overdue = firehose.overdue(self._header.sealed_at - grace)
+            except (FirehoseError, WireError) as error:
+                self._found("firehose", str(error), None, self._encoded_header)
+                continue
+            if overdue:
+                self._found(
+                    "firehose",
+                    f"transactions that ended at events {overdue} of pipeline {pipeline} are in no block yet,"
+                    f" though the newest was sealed more than {grace} ms later",
+                    None,
+                    self._encoded_header,
+                )
+
     def take(self, block: Block) -> None:
         """Audit the next block; its leaves are those of its header (``parley.blocks`` has seen to it)."""
         before, header = self._header, block.header
@@ -177,7 +203,8 @@ class Auditor:
         ):
             self._found(
                 "directory",
-                f"the header covers version {header.directory_version}, its records lead to {self._directory.version}",
+                f"the header covers version {header.directory_version}, its records lead to"
+                f" {self._directory.version}",
                 header.height,
                 block.encoded_header,
             )
@@ -233,7 +260,7 @@ class Auditor:
                 self._fault(block, sealed, Fault(index, "was judged by a later directory than its block has"))
 
     def _take_opening(self, block: Block, sealed: SealedTransaction, done: Replay) -> None:
-        """A transaction is opened once: again only when its opening can no longer be replayed, which ``judge`` sees to."""
+        """A transaction is opened once: while its opening counts, no other may have its id and pipeline."""
         if done.state is None:
             return
         place = (sealed.record.pipeline, sealed.record.transaction_id)
@@ -269,7 +296,8 @@ class Auditor:
             if not chain.agree(cut.sequence, cut.chain, by_event=False):
                 self._found(
                     "chain",
-                    f"the cut of pipeline {cut.pipeline} at event {cut.sequence} is not on the history of its events",
+                    f"the cut of pipeline {cut.pipeline} at event {cut.sequence} is not on the history"
+                    " of its events",
                     header.height,
                     block.encoded_header,
                 )
@@ -288,7 +316,8 @@ class Auditor:
         if firehose is None or chain != cut.chain:
             self._found(
                 "firehose",
-                f"the cut of pipeline {cut.pipeline} at event {cut.sequence} is not the firehose's, or beyond its end",
+                f"the cut of pipeline {cut.pipeline} at event {cut.sequence} is not the firehose's, or"
+                " beyond its end",
                 height,
                 header,
             )
@@ -356,6 +385,7 @@ def audit(
         if progress is not None:
             progress(height + 1, size)
     else:
+        auditor.finish()
         if auditor.tree.root() != store.checkpoint.root:
             auditor.violations.append(
                 Violation("log", "the headers do not have the checkpoint's root", None, None, (store.note,))

@@ -1,15 +1,16 @@
-"""The block store's reading side: blocks, headers and the log from plain files nobody trusts, verified as they are read.
+"""The block store's reading side: blocks and headers from files nobody trusts, verified as they are read.
 
 The store is a tree of immutable files that any web server can serve, and one file that is replaced:
 
-- ``block/<height>``: an Avro container file of SealedLeaf rows, transaction records before directory records, with the
-  encoded header (base64) as the container's metadata ``parley.header``;
+- ``block/<height>``: an Avro container file of SealedLeaf rows, transaction records before directory
+  records, with the encoded header (base64) as the container's metadata ``parley.header``;
 - ``tile/…``: the log of encoded headers as C2SP tlog-tiles (``parley.tiles``);
-- ``checkpoint``: the log's newest checkpoint, a signed note. It names no block whose files are not all there.
+- ``checkpoint``: the log's newest checkpoint, a signed note. It names no block whose files are not all
+  there.
 
-Heights are written as tile numbers are: ``block/000``, ``block/x001/x234/567``. Within a block transactions stand by
-pipeline, then by the sequence of the event that ended them; so headers and firehose determine a block to the byte. Who
-writes the files, and in which order, is the block builder's affair.
+Heights are written as tile numbers are: ``block/000``, ``block/x001/x234/567``. Within a block
+transactions stand by pipeline, then by the sequence of the event that ended them; so headers and firehose
+determine a block to the byte. Who writes the files, and in which order, is the block builder's affair.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ CHECKPOINT_PATH: Final = "checkpoint"
 CODEC: Final = "deflate"
 """How block files are compressed; a reader takes any codec of Avro's that it has."""
 LEVEL: Final = 1
-"""Signatures and keys do not compress, and what does (names, terms) does at the lowest level: 0.5 % larger than at 6."""
+"""Keys and signatures do not compress, and names and terms do at the lowest level: 0.5 % larger than at 6."""
 
 _HEADER = "parley.header"
 _SYNC_BYTES = 16
@@ -69,7 +70,7 @@ _Cached = TypeVar("_Cached")
 
 
 class SealedTransaction(NamedTuple):
-    """A transaction in a block: its record, the record's encoding (the leaf), and its encoded events in order."""
+    """A transaction in a block: its record, that record encoded (the leaf), and its encoded events in order."""
 
     record: TransactionRecord
     leaf: bytes
@@ -106,7 +107,7 @@ class Block(NamedTuple):
 
 
 def block_path(height: int) -> str:
-    """Where the store keeps a block, such as ``block/x001/234``: groups of three digits, all but the last behind an x."""
+    """Where the store keeps a block, such as ``block/x001/234``."""
     groups = [f"{height % 1000:03}"]
     while height := height // 1000:
         groups.append(f"x{height % 1000:03}")
@@ -145,7 +146,7 @@ def encode_block(block: Block) -> bytes:
 def decode_block(data: bytes, encoded_header: bytes | None = None) -> Block:
     """Read a block file and verify it against the header: root, counts, and the digest of every event.
 
-    Without ``encoded_header`` the file's own is taken, which proves the block whole but not that any log has it.
+    Without ``encoded_header`` the file's own is taken: the block is whole then, but perhaps in no log.
 
     Raises:
         ProofError: the file is no block, is another block, or was changed.
@@ -167,7 +168,7 @@ def _container(data: bytes) -> tuple[bytes, list[SealedLeaf]]:
     try:
         reader = fastavro.reader(BytesIO(data), reader_schema=schema_of(SealedLeaf))
         header = b64decode(reader.metadata[_HEADER], validate=True)
-        rows: list[dict[str, Any]] = list(reader)  # type: ignore[arg-type]  # rows of a record schema are dicts
+        rows: list[dict[str, Any]] = list(reader)  # type: ignore[arg-type]  # of a record schema
         leaves = [SealedLeaf(row["leaf"], tuple(row["events"])) for row in rows]
     except Exception as error:  # noqa: BLE001 - the container library has no error of its own for bad bytes
         raise ProofError(
@@ -184,8 +185,8 @@ def _verified(encoded_header: bytes, leaves: Sequence[SealedLeaf]) -> Block:
         header.transactions + header.directory_records
     ):
         raise ProofError(
-            f"block {header.height}: {len(leaves)} leaves, but its header says {header.transactions} transactions"
-            f" and {header.directory_records} directory records"
+            f"block {header.height}: {len(leaves)} leaves, but its header says {header.transactions}"
+            f" transactions and {header.directory_records} directory records"
         )
     if merkle.root([merkle.leaf_hash(leaf.leaf) for leaf in leaves]) != header.root:
         raise ProofError(f"block {header.height}: its leaves do not have the root that its header commits to")
@@ -214,13 +215,13 @@ def _check_digests(height: int, sealed: SealedTransaction) -> None:
     expected = [reference.digest for reference in sealed.record.events]
     if not expected or [sha256(event).digest() for event in sealed.events] != expected:
         raise ProofError(
-            f"block {height}: the events of transaction {transaction_text(sealed.record.transaction_id)} are not"
-            " those that its record commits to; the file was changed"
+            f"block {height}: the events of transaction {transaction_text(sealed.record.transaction_id)} are"
+            " not those that its record commits to; the file was changed"
         )
 
 
 def from_folder(folder: Path) -> Fetch:
-    """Read a store's files from a folder; as every ``Fetch``, raises FileNotFoundError for what is not there."""
+    """Read a store's files from a folder; as every ``Fetch``, it raises FileNotFoundError."""
 
     def fetch(path: str) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""What blocks cover of a pipeline: claims about its chain hashes, its sealed events, and the firehose up to a cut.
+"""What blocks cover of a pipeline: claims about its chain, its sealed events, the firehose up to a cut.
 
 Nothing is judged here but whether two statements about the same event agree; rules are the audit's affair.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from parley.errors import FirehoseError
 from parley.firehose import Follower, event_digest
-from parley.schemas import ZERO_HASH, Hash
+from parley.schemas import ZERO_HASH, FirehoseEvent, Hash
 
 __all__ = ["ChainClaims", "FollowedFirehose"]
 
@@ -61,21 +61,46 @@ class FollowedFirehose:
         self._endings: deque[int] = deque()
 
     def follow_to(self, sequence: int) -> Hash | None:
-        """Read up to an event and give h of it; ``None`` if the firehose ends before. Raises FirehoseError, WireError."""
+        """Read up to an event and give h of it; ``None`` if the firehose ends before.
+
+        Raises:
+            FirehoseError: events are missing, or contradict each other.
+            WireError: a record is no event.
+
+        """
         while (
             position := self._follower.cursor.get(self._pipeline)
         ) is None or position.sequence <= sequence:
-            record = next(self._records, None)
-            if record is None:
+            if self._next() is None:
                 return None
-            event = self._follower.follow(record, 0)
-            if event is None or event.pipeline != self._pipeline:
-                raise FirehoseError(f"an event that is not pipeline {self._pipeline}'s next stands on it")
-            self.events += 1
-            self._digests[event.sequence] = event_digest(record)
-            if event.ended is not None:
-                self._endings.append(event.sequence)
         return position.chain if position.sequence == sequence + 1 else None
+
+    def overdue(self, before: int) -> list[int]:
+        """Read on to the first event at or after a time (ms), and give where transactions ended until then.
+
+        Raises:
+            FirehoseError: events are missing, or contradict each other.
+            WireError: a record is no event.
+
+        """
+        found = []
+        while (event := self._next()) is not None and event.at < before:
+            if event.ended is not None:
+                found.append(event.sequence)
+        return found
+
+    def _next(self) -> FirehoseEvent | None:
+        record = next(self._records, None)
+        if record is None:
+            return None
+        event = self._follower.follow(record, 0)
+        if event is None or event.pipeline != self._pipeline:
+            raise FirehoseError(f"an event that is not pipeline {self._pipeline}'s next stands on it")
+        self.events += 1
+        self._digests[event.sequence] = event_digest(record)
+        if event.ended is not None:
+            self._endings.append(event.sequence)
+        return event
 
     def endings_to(self, sequence: int) -> list[int]:
         """Where transactions ended, from the last call's sequence up to this one."""

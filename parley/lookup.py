@@ -1,7 +1,8 @@
-"""Which block a transaction or message stands in, found by scanning a block store; a database does it faster at scale.
+"""Which block a transaction or message stands in, found in a block store; at scale a database does it faster.
 
-Nothing outside the blocks is needed or believed. The scan goes from the newest block back and stops at what is asked for;
-what it passed is remembered (some hundred bytes a transaction), so many questions cost one scan.
+Nothing outside the blocks is needed or believed. The scan goes from the newest block back and stops at
+what is asked for; what it passed is remembered (some hundred bytes a transaction), so many questions cost
+one scan.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["DirectoryPlace", "Lookup", "Place"]
 
 
 class Place(NamedTuple):
-    """Where an event stands: the block, the transaction's leaf in it, and the event's number in the transaction."""
+    """Where an event stands: the block, the transaction's leaf in it, and its number in the transaction."""
 
     height: int
     leaf_index: int
@@ -53,21 +54,31 @@ class Lookup:
         while (found := self._transactions.get(transaction_id)) is None:
             if self._transactions_to == 0:
                 raise ProofError(
-                    f"transaction {transaction_text(transaction_id)} is in none of the {len(self.store)} blocks; it has"
-                    " not ended, is not sealed yet, or is of another log"
+                    f"transaction {transaction_text(transaction_id)} is in none of the {len(self.store)} blocks;"
+                    " it has not ended, is not sealed yet, or is of another log"
                 )
             self._transactions_to -= 1
             for place, sealed in self._sealed(self._transactions_to):
                 self._transactions[sealed.record.transaction_id] = place
         return found
 
+    def ending(self, pipeline: int, sequence: int) -> Place:
+        """The last event of a transaction, by its position on the firehose; reads headers and one block."""
+        height = self.store.height_of_event(pipeline, sequence)
+        for place, sealed in self._sealed(height):
+            if (sealed.record.pipeline, sealed.ending_sequence) == (pipeline, sequence):
+                return place
+        raise ProofError(
+            f"event {sequence} of pipeline {pipeline} is covered by block {height}, but ended nothing"
+        )
+
     def message(self, wanted: MessageId) -> Place:
         """The event that carries a message."""
         while (found := self._messages.get(wanted)) is None:
             if self._messages_to == 0:
                 raise ProofError(
-                    f"message {wanted.hex()} is in none of the {len(self.store)} blocks; its transaction has not ended,"
-                    " is not sealed yet, or is of another log"
+                    f"message {wanted.hex()} is in none of the {len(self.store)} blocks; its transaction has"
+                    " not ended, is not sealed yet, or is of another log"
                 )
             self._messages_to -= 1
             for place, sealed in self._sealed(self._messages_to):
@@ -79,7 +90,7 @@ class Lookup:
         return found
 
     def participant(self, name: str) -> DirectoryPlace:
-        """The directory record that admitted a participant; reads the blocks that have directory records, oldest first."""
+        """The directory record that admitted a participant; reads the blocks that have any, oldest first."""
         while (found := self._participants.get(name)) is None:
             if self._directory_from == len(self.store):
                 raise ProofError(f"{name} is in no directory record of the {len(self.store)} blocks")

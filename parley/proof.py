@@ -1,17 +1,20 @@
-"""Proof files: one message with all that shows, offline, who said it, when, in which transaction and in which log.
+"""Proof files: one message with all that shows, offline, who said it, when, and in which transaction and log.
 
 What is proved, in this order; each step is checked and a failure names it:
 
 1. *checkpoint*: the log's signature, and no other line.
 2. *block*: the header stands in the log at its height, the transaction record in the block at its index.
 3. *transaction*: the record lists the event, by sequence and digest.
-4. *message*: the event carries the envelope, and message, event and record agree on transaction, pipeline and place.
-5. *directory*: the sender's record and the registrar's stand in the log; the sender's was admitted when the message was
-   judged, is signed by its own keys, and by the key of the registrar, whose own record is the directory's first.
+4. *message*: the event carries the envelope, and message, event and record agree on transaction, pipeline
+   and place.
+5. *directory*: the sender's record and the registrar's stand in the log; the sender's was admitted when
+   the message was judged, is signed by its own keys, and by the key of the registrar, whose own record is
+   the directory's first.
 6. *signature*: every signature on the envelope is by a key of that sender.
 
-A proof file holds only what is verified: its encoding is the only one there is for its content, and all its content is
-under a hash or a signature; so any changed byte is refused. Anchoring on chains is proved elsewhere.
+A proof file holds only what is verified: its encoding is the only one there is for its content, and all
+its content is under a hash or a signature; so any changed byte is refused. Anchoring on chains is proved
+elsewhere.
 """
 
 from __future__ import annotations
@@ -93,8 +96,8 @@ def make_proof(lookup: Lookup, place: Place) -> bytes:
     envelope = decode(event, FirehoseEvent).envelope
     if envelope is None:
         raise ProofError(
-            f"event {place.event_index} of transaction {transaction_text(sealed.record.transaction_id)} is its timeout;"
-            " only messages have proofs: take an earlier event"
+            f"event {place.event_index} of transaction {transaction_text(sealed.record.transaction_id)} is its"
+            " timeout; only messages have proofs: take an earlier event"
         )
     sender = decode(decode(envelope, Envelope).payload, Message).sender
     return encode(
@@ -125,7 +128,7 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
     Args:
         data: the proof file.
         log_key: whose log it must be.
-        registrar: a public key (32 bytes) that the registrar must have, to trust names by it and not by the log alone.
+        registrar: a public key (32 bytes) that the registrar must have; without it, the log vouches for names.
 
     Raises:
         ProofError: what fails, and at which step. Nothing in the file is to be believed then.
@@ -152,7 +155,7 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
         if not version <= event.directory_version <= header.directory_version:
             raise ProofError(
                 f"the sender was admitted by directory version {version}, the message judged by"
-                f" {event.directory_version}, and the block covers {header.directory_version}: they are out of order"
+                f" {event.directory_version}, and the block covers {header.directory_version}: out of order"
             )
         if sender.participant != message.sender:
             raise ProofError(f"the record is of {sender.participant}, but the message of {message.sender}")
@@ -182,7 +185,7 @@ def _step(name: str) -> Iterator[None]:
 
 
 def _placed_header(placed: PlacedLeaf, checkpoint: Checkpoint) -> BlockHeader:
-    """The header that a leaf stands under, proved to be in the log at its height, and the leaf to be in its block."""
+    """The header that a leaf stands under; header in log and leaf in block are proved."""
     header = decode(placed.header, BlockHeader)
     merkle.verify_inclusion(
         merkle.leaf_hash(placed.header), header.height, checkpoint.size, placed.log_path, checkpoint.root

@@ -1,9 +1,10 @@
 """One sealed transaction judged again, message by message, by the rules the router is bound to; pure.
 
-What is checked: every event belongs to the transaction and stands where the record says; every message is well formed, by
-a party, in sequence, linked, in time and signed by keys that its sender had when it was judged; the outcome, the times
-and who was due are what the rules make of the messages; and a timeout came after the deadline, not before. Whether the
-block is in a log, and whether anything is missing from it, is the audit's affair.
+What is checked: every event belongs to the transaction and stands where the record says; every message is
+well formed, by a party, in sequence, linked, in time and signed by keys that its sender had when it was
+judged; the outcome, the times and who was due are what the rules make of the messages; and a timeout came
+after the deadline, not before. Whether the block is in a log, and whether anything is missing from it, is
+the audit's affair.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["Fault", "Replay", "replay"]
 
 
 class Fault(NamedTuple):
-    """What is wrong with a sealed transaction, and at which of its events (its number from 0; ``None`` for the record)."""
+    """What is wrong with a sealed transaction, and at which event (from 0; ``None`` for the record)."""
 
     event: int | None
     detail: str
@@ -154,8 +155,8 @@ def _collect_signatures(
             done.faults.append(
                 Fault(
                     index,
-                    f"was judged by directory version {event.directory_version}, but {message.sender} was admitted by"
-                    f" version {signer.version}",
+                    f"was judged by directory version {event.directory_version}, but {message.sender} was"
+                    f" admitted by version {signer.version}",
                 )
             )
         else:

@@ -1,4 +1,4 @@
-"""A whole small ledger made in memory for tests: participants, directory, and transactions judged by the real lifecycle.
+"""A small ledger made in memory for tests: participants, a directory, and transactions judged by the rules.
 
 It stands in for the router alone: keys, signatures, encodings, chain hashes and rules are the real ones.
 """

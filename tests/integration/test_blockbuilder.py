@@ -253,7 +253,7 @@ def test_a_second_builder_on_the_same_folder_is_refused(running: Running) -> Non
     running.await_sealed(1)
     second = running.start()
     assert second.wait(SECONDS) == 1
-    assert f"the builder with process id {first.pid} works on it; stop it first" in running.output()
+    assert f"the builder with process id {first.pid} works here; stop it first" in running.output()
     running.ledger.trade()
     running.publish()
     running.await_sealed(2)

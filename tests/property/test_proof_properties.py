@@ -1,4 +1,4 @@
-"""A proof file holds only what is verified: whatever is changed, cut, added or written differently is refused."""
+"""A proof file holds only what is verified: whatever is changed, cut or added is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is said, ended and admitted in whatever order: the log holds it once and whole, and an audit finds no fault."""
+"""Whatever is said, ended and admitted: the log holds it once and whole, and an audit finds no fault."""
 
 from __future__ import annotations
 

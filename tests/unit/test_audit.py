@@ -11,7 +11,7 @@ import pytest
 
 from blockbuilder.core import merkle_root, seal_block, sealed_transaction
 from parley import lifecycle
-from parley.audit import AuditReport, audit
+from parley.audit import GRACE_MS, AuditReport, audit
 from parley.blocks import Block, BlockStore, SealedTransaction, from_folder
 from parley.envelope import MESSAGE_TYPE, seal
 from parley.firehose import Position
@@ -287,6 +287,21 @@ def test_a_transaction_left_out_is_found_by_the_firehose(sealed: SealedLedger) -
     sealed.write(resealed(sealed, block, block.transactions[0]))
     assert "transactions that ended at events [7] of pipeline 0 are not in the block" in only(of(sealed))
     assert of(sealed, firehose=False).unsealed == 4
+
+
+def test_a_pipeline_that_is_never_sealed_is_found_once_it_is_overdue(sealed: SealedLedger) -> None:
+    ledger = sealed.ledger
+    ledger.trade(1)
+    block = honest(sealed)
+    kept = [one for one in block.transactions if one.record.pipeline == 0]
+    cuts = block.header.cuts[:1]
+    sealed.write(resealed(sealed, block, *kept, cuts=cuts, sealed_at=ledger.now + GRACE_MS - 10))
+    assert of(sealed).good, "it may be in the next block"
+    ledger.trade()
+    ledger.now += GRACE_MS
+    late = honest(sealed)
+    sealed.write(resealed(sealed, late, *late.transactions, cuts=late.header.cuts[:1]))
+    assert "transactions that ended at events [3] of pipeline 1 are in no block yet" in only(of(sealed))
 
 
 def test_a_transaction_sealed_twice_is_found(sealed: SealedLedger) -> None:

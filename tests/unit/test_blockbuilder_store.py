@@ -126,7 +126,7 @@ def test_a_log_begun_with_another_key_is_not_gone_on_with(folder: BlockFolder) -
     growth = grow(Edge(), [b"entry"])
     folder.write_tiles(growth.files)
     folder.write_checkpoint(Checkpoint(LOG.name, 1, growth.edge.root()), LOG)
-    with pytest.raises(StoreError, match="start the builder with the key and folder"):
+    with pytest.raises(StoreError, match="start with the key and folder"):
         folder.log(NoteSigner(LOG.name, signing_key("another")))
 
 
@@ -140,7 +140,7 @@ def test_a_log_whose_tiles_are_gone_is_not_gone_on_with(folder: BlockFolder, pla
 def test_a_second_builder_is_kept_out_until_the_first_one_is_gone(tmp_path: Path) -> None:
     with (
         BlockFolder(tmp_path),
-        pytest.raises(SecondBuilderError, match=f"process id {os.getpid()} works on it"),
+        pytest.raises(SecondBuilderError, match=f"process id {os.getpid()} works here"),
     ):
         BlockFolder(tmp_path)
     BlockFolder(tmp_path).close()

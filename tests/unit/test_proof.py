@@ -70,6 +70,15 @@ def test_a_message_is_found_by_its_id(lookup: Lookup, good: bytes) -> None:
     assert make_proof(lookup, lookup.message(told.message_id)) == good
 
 
+def test_a_transaction_is_found_by_where_it_ended_on_the_firehose(lookup: Lookup) -> None:
+    for block in lookup.store.blocks():
+        for sealed in block.transactions:
+            place = lookup.ending(sealed.record.pipeline, sealed.ending_sequence)
+            assert place == lookup.transaction(sealed.record.transaction_id)
+    with pytest.raises(ProofError, match="event 1 of pipeline 0 is covered by block 1, but ended nothing"):
+        lookup.ending(0, 1)
+
+
 def test_what_is_in_no_block_is_said_to_be_in_none(busy: SealedLedger) -> None:
     lookup = Lookup(busy.store())
     with pytest.raises(ProofError, match=r"in none of the 7 blocks"):
