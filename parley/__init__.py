@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parley.client import CONTENT_LIMIT, Participant, connect
+    from parley.client import Participant, connect
     from parley.deal import (
         Accepted,
         Deal,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from parley.kafka import KafkaAccess, KafkaTransport
     from parley.keys import SigningKey
     from parley.keystore import Keystore
+    from parley.outbox import CONTENT_LIMIT
     from parley.schemas import Party
 
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CONTENT_LIMIT": "client",
+    "CONTENT_LIMIT": "outbox",
     "Participant": "client",
     "connect": "client",
     "Accepted": "deal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from parley.directory import Directory
@@ -63,21 +64,16 @@ Fact = Said | Expired | Rejection | Doubtful | Ahead
 class Book:
     """One participant's open transactions, as its inbox tells them."""
 
-    def __init__(self, participant: str, directory: Directory) -> None:
+    def __init__(
+        self, participant: str, directory: Directory, sent: Mapping[MessageId, bytes] | None = None
+    ) -> None:
+        """``sent`` are the encoded envelopes that wait for an answer: their receipts must hold exactly them."""
         self._participant = participant
         self._directory = directory
         self._receipts = ReceiptVerifier(directory)
         self._views: dict[TransactionId, DealView] = {}
         self._ended: dict[TransactionId, None] = {}
-        self._sent: dict[MessageId, bytes] = {}
-
-    def expect(self, message_id: MessageId, envelope: bytes) -> None:
-        """Hold the receipt for this message against the encoded envelope that was sent."""
-        self._sent[message_id] = envelope
-
-    def forget(self, message_id: MessageId) -> None:
-        """No longer expect a receipt for this message."""
-        self._sent.pop(message_id, None)
+        self._sent = {} if sent is None else sent
 
     def read(self, record: bytes, *, impatient: bool = False) -> Fact | None:
         """What the next inbox record means; ``None`` if it tells nothing new.

@@ -28,37 +28,31 @@ from parley.deal import (
     recipients,
 )
 from parley.directory import Directory
-from parley.envelope import MESSAGE_TYPE, message_id, seal
 from parley.errors import (
     DirectoryError,
     MalformedError,
-    OversizedError,
     ParleyError,
     RefusedError,
     TransportError,
 )
 from parley.identifiers import new_transaction_id
 from parley.keys import SigningKey
-from parley.lifecycle import well_formed
 from parley.mailbox import Mailbox, Offer
+from parley.outbox import Outbox
 from parley.schemas import (
     FinishRule,
     Message,
-    MessageId,
     Party,
     Reference,
     Rejection,
     Terms,
     TransactionId,
-    encode,
 )
 from parley.transport import Arrivals, InboxRecord, Transport
 from parley.view import DealView
 
-__all__ = ["CONTENT_LIMIT", "Participant", "connect"]
+__all__ = ["Participant", "connect"]
 
-CONTENT_LIMIT = 1024 * 1024
-"""Bytes of content a message may have."""
 OPENING_COUNTS_FOR = 120_000
 """How long an opening may take to arrive unless said otherwise, in ms."""
 
@@ -102,19 +96,6 @@ def connect(
     )
 
 
-class _Sent:
-    """A message that waits for its answer."""
-
-    __slots__ = ("answer", "first", "last", "message", "value")
-
-    def __init__(self, message: Message, value: bytes, answer: asyncio.Future[Accepted], now: float) -> None:
-        self.message = message
-        self.value = value
-        self.answer = answer
-        self.first = now
-        self.last = now
-
-
 class Participant:
     """A participant connected to the backbone; use it as ``async with``.
 
@@ -141,12 +122,10 @@ class Participant:
         """Everybody admitted: legal names, keys, addresses."""
         self._transport = transport
         self._key = key
-        self._answer_within = answer_within
-        self._resend_after = resend_after
         self._clock = clock
-        self._book = Book(participant, directory)
+        self._outbox = Outbox(transport, key, answer_within=answer_within, resend_after=resend_after)
+        self._book = Book(participant, directory, self._outbox.envelopes)
         self._deals: dict[TransactionId, Deal] = {}
-        self._sent: dict[MessageId, _Sent] = {}
         self._inbox: Mailbox[InboxEvent] = Mailbox()
         self._opened: Mailbox[InboxEvent] = Mailbox()
         self._claimed: set[int] = set()
@@ -277,26 +256,7 @@ class Participant:
 
     async def submit(self, message: Message) -> Accepted:
         """Sign and send a message made by hand, and wait for its receipt; errors as for :meth:`Deal.send`."""
-        if self._failure is not None:
-            raise self._failure
-        if len(message.content) > CONTENT_LIMIT:
-            raise OversizedError(
-                f"{len(message.content):,} bytes of content exceed the limit of {CONTENT_LIMIT:,}; "
-                "keep the payload elsewhere and send its SHA-256 as a reference"
-            )
-        if fault := well_formed(message):
-            raise MalformedError(f"{fault.detail}; mend the message and send again")
-        envelope = seal(MESSAGE_TYPE, message, self._key)
-        identity, value = message_id(envelope.payload), encode(envelope)
-        sent = _Sent(message, value, asyncio.get_running_loop().create_future(), time.monotonic())
-        self._sent[identity] = sent
-        self._book.expect(identity, value)
-        try:
-            await self._transport.produce(message.pipeline, message.transaction_id, value)
-            return await sent.answer
-        finally:
-            self._sent.pop(identity, None)
-            self._book.forget(identity)
+        return await self._outbox.send(message)
 
     def now(self) -> int:
         """The participant's clock; ms since the Unix epoch."""
@@ -344,7 +304,7 @@ class Participant:
                     self._acknowledged_at = now
                     if standing := acknowledgements.advance():
                         transport.acknowledge(standing)
-                await self._chase(now)
+                await self._outbox.chase(now)
         except ParleyError as error:
             self._fail(error)
         except Exception as error:
@@ -358,45 +318,18 @@ class Participant:
         self._failure = error
         if self._ready is not None and not self._ready.done():
             self._ready.set_exception(error)
-        for sent in self._sent.values():
-            if not sent.answer.done():
-                sent.answer.set_exception(error)
+        self._outbox.fail(error)
         for deal in self._deals.values():
             deal.close(error)
         leaving = self._task is None
         self._inbox.close(None if leaving else error)
         self._opened.close(None if leaving else error)
 
-    async def _chase(self, now: float) -> None:
-        """Send again what has had no answer, and give up on what has waited too long."""
-        late = []
-        for identity, sent in self._sent.items():
-            if now - sent.last < self._resend_after:
-                break  # in the order of the last sending
-            late.append((identity, sent))
-        for identity, sent in late:
-            if sent.answer.done():
-                continue
-            if now - sent.first > self._answer_within:
-                sent.answer.set_exception(
-                    TransportError(
-                        f"no answer within {self._answer_within:g} s; the message may have been accepted, "
-                        "and then shows in the deal's messages"
-                    )
-                )
-                continue
-            del self._sent[identity]
-            sent.last = now
-            self._sent[identity] = sent
-            await self._transport.produce(sent.message.pipeline, sent.message.transaction_id, sent.value)
-
     def _arrive(self, arrivals: Arrivals, acknowledgements: Acknowledgements) -> None:
         for record in arrivals.directory:
             self.directory.apply(record)
         for key, error in arrivals.undelivered:
-            for sent in self._sent.values():
-                if sent.message.transaction_id == key and not sent.answer.done():
-                    sent.answer.set_exception(error)
+            self._outbox.undelivered(key, error)
         self._backlog.extend(arrivals.inbox)
         self._inbox_read |= arrivals.inbox_end
         self._directory_read |= arrivals.directory_end
@@ -439,9 +372,7 @@ class Participant:
         if isinstance(fact, Said):
             return self._said(fact, record)
         if isinstance(fact, Rejection):
-            sent = self._sent.get(fact.message_id)
-            if sent is not None and not sent.answer.done():
-                sent.answer.set_exception(RefusedError(fact))
+            self._outbox.refuse(fact.message_id, RefusedError(fact))
             return None
         if isinstance(fact, Expired):
             deal = self._at(fact.view, None)
@@ -467,9 +398,7 @@ class Participant:
         deal = self._at(fact.view, said)
         if fact.receipt is None:
             return Received(deal, said)
-        sent = self._sent.get(identity)
-        if sent is not None and not sent.answer.done():
-            sent.answer.set_result(Accepted(deal, said, fact.receipt.block_by, record))
+        self._outbox.answer(identity, Accepted(deal, said, fact.receipt.block_by, record))
         return None
 
     def _at(self, view: DealView, said: DealMessage | None) -> Deal:
@@ -484,9 +413,8 @@ class Participant:
 
     def _doubted(self, fact: Doubtful, record: bytes) -> Unverified:
         deal = None if fact.transaction_id is None else self._deals.get(fact.transaction_id)
-        sent = None if fact.message_id is None else self._sent.get(fact.message_id)
-        if sent is not None and not sent.answer.done():
-            sent.answer.set_exception(fact.error)
+        if fact.message_id is not None:
+            self._outbox.refuse(fact.message_id, fact.error)
         return Unverified(deal, fact.error, record)
 
     def _offer(self, offer: Offer[InboxEvent], event: InboxEvent) -> None:

@@ -58,10 +58,9 @@ def follow(deal: DealView | None, event: FirehoseEvent, digest: Hash, spoken: Sp
     change = lifecycle.step(before, message)
     if whole:
         _check_ending(event, before, change.outcome)
-    elif event.ended is not None:
-        change = change._replace(outcome=event.ended.outcome, due=())
-    elif change.outcome is not None:
-        raise VerificationError(f"{_place(event)} should have ended the transaction and did not")
+    else:
+        assert before is not None
+        change = _step_in_part(before, event, message, change)
     after = lifecycle.recorded(before, message, change, identity, event.sequence, digest, event.at)
     return DealView(
         event.transaction_id, event.pipeline, after, Head(message.sequence, identity), event.sequence, whole
@@ -91,6 +90,21 @@ def _judge_in_part(deal: DealView, message: Message, at: int) -> lifecycle.Refus
         previous=lifecycle.head_of(deal.transaction).message_id,
     )
     return lifecycle.judge(deal.transaction, linked, at)
+
+
+def _step_in_part(
+    before: TransactionState, event: FirehoseEvent, message: Message, change: lifecycle.Step
+) -> lifecycle.Step:
+    """What the message changes, where words that were not seen may have withdrawn a FINISH or added one."""
+    if event.ended is None:
+        if change.outcome is None:
+            return change
+        if before.terms.finish_rule == "ALL":
+            return lifecycle.step(before._replace(finished=()), message)
+    elif message.action == "FINISH" and event.ended.outcome == "FINISHED":
+        _check_listed(event, event.ended, before, whole=False)
+        return change._replace(due=(), outcome="FINISHED")
+    raise VerificationError(f"{_place(event)} ends the transaction against its finish rule, or fails to")
 
 
 def _timed_out(deal: DealView | None, event: FirehoseEvent) -> DealView:

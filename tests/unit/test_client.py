@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 import parley
-from parley.client import CONTENT_LIMIT, Participant
+from parley.client import Participant
 from parley.deal import Deal, Received, TimedOut, Unverified
 from parley.envelope import MESSAGE_TYPE, message_id, seal
 from parley.errors import (
@@ -21,6 +21,7 @@ from parley.errors import (
     TransportError,
     VerificationError,
 )
+from parley.outbox import CONTENT_LIMIT
 from parley.schemas import Envelope, FirehoseEvent, Message, decode, encode
 from parley.transport import Undelivered
 from tests.memory_backbone import MemoryBackbone

@@ -173,9 +173,9 @@ def test_somebody_elses_receipt_is_not_ours() -> None:
 
 def test_a_receipt_for_other_bytes_than_were_sent_is_not_believed() -> None:
     talk = Talk()
-    book = talk.book("alpha")
     record = talk.backbone.inboxes["alpha"][0].value
-    book.expect(decode(record, Receipt).message_id, b"what was really sent")
+    sent = {decode(record, Receipt).message_id: b"what was really sent"}
+    book = Book("alpha", talk.backbone.directory, sent)
     fact = book.read(record)
     assert isinstance(fact, Doubtful)
     assert "byte by byte" in str(fact.error)

@@ -1,0 +1,137 @@
+"""Messages on their way: each is sent, and sent again, until it is answered; what the answer says is the caller's to read."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from parley.envelope import MESSAGE_TYPE, message_id, seal
+from parley.errors import MalformedError, OversizedError, TransportError
+from parley.keys import SigningKey
+from parley.lifecycle import well_formed
+from parley.schemas import Message, MessageId, TransactionId, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from parley.deal import Accepted
+    from parley.transport import Transport
+
+__all__ = ["CONTENT_LIMIT", "Outbox"]
+
+CONTENT_LIMIT = 1024 * 1024
+"""Bytes of content a message may have."""
+
+
+class _Sent:
+    """A message that waits for its answer; times in seconds of the monotonic clock."""
+
+    __slots__ = ("answer", "envelope", "first", "last", "message")
+
+    def __init__(self, message: Message, envelope: bytes, answer: asyncio.Future[Accepted]) -> None:
+        self.message = message
+        self.envelope = envelope
+        self.answer = answer
+        self.first = self.last = time.monotonic()
+
+
+class Outbox:
+    """What one participant has sent and has no answer to."""
+
+    def __init__(
+        self, transport: Transport, key: SigningKey, *, answer_within: float, resend_after: float
+    ) -> None:
+        """Give up after ``answer_within`` seconds; send the same bytes again every ``resend_after``."""
+        self._transport = transport
+        self._key = key
+        self._answer_within = answer_within
+        self._resend_after = resend_after
+        self._sent: dict[MessageId, _Sent] = {}
+        self.envelopes: dict[MessageId, bytes] = {}
+        """The encoded envelopes that wait for an answer, by message id."""
+        self._failure: Exception | None = None
+
+    async def send(self, message: Message) -> Accepted:
+        """Sign and send, and wait for the answer.
+
+        Raises:
+            OversizedError: the content is over the limit.
+            MalformedError: no router would take it.
+            TransportError: it cannot be written, or had no answer in time.
+            ParleyError: what :meth:`refuse` was given.
+
+        """
+        if self._failure is not None:
+            raise self._failure
+        if len(message.content) > CONTENT_LIMIT:
+            raise OversizedError(
+                f"{len(message.content):,} bytes of content exceed the limit of {CONTENT_LIMIT:,}; "
+                "keep the payload elsewhere and send its SHA-256 as a reference"
+            )
+        if fault := well_formed(message):
+            raise MalformedError(f"{fault.detail}; mend the message and send again")
+        envelope = seal(MESSAGE_TYPE, message, self._key)
+        identity, data = message_id(envelope.payload), encode(envelope)
+        sent = _Sent(message, data, asyncio.get_running_loop().create_future())
+        self._sent[identity] = sent
+        self.envelopes[identity] = data
+        try:
+            await self._transport.produce(message.pipeline, message.transaction_id, data)
+            return await sent.answer
+        finally:
+            self._sent.pop(identity, None)
+            self.envelopes.pop(identity, None)
+
+    def answer(self, identity: MessageId, accepted: Accepted) -> None:
+        """The message was accepted; nothing happens if nobody waits for it."""
+        sent = self._sent.get(identity)
+        if sent is not None and not sent.answer.done():
+            sent.answer.set_result(accepted)
+
+    def refuse(self, identity: MessageId, error: Exception) -> None:
+        """The message was refused, or its receipt cannot be believed."""
+        sent = self._sent.get(identity)
+        if sent is not None and not sent.answer.done():
+            sent.answer.set_exception(error)
+
+    def undelivered(self, transaction_id: TransactionId | bytes, error: TransportError) -> None:
+        """The message of this transaction that is on its way was not written, and will not be."""
+        for identity, sent in list(self._sent.items()):
+            if sent.message.transaction_id == transaction_id:
+                self.refuse(identity, error)
+
+    def fail(self, error: Exception) -> None:
+        """Nothing more will be answered."""
+        self._failure = error
+        for identity in list(self._sent):
+            self.refuse(identity, error)
+
+    async def chase(self, now: float) -> None:
+        """Send again what has had no answer, and give up on what has waited too long; ``now`` in monotonic seconds."""
+        for identity, sent in _late(self._sent, now - self._resend_after):
+            if sent.answer.done():
+                continue
+            if now - sent.first > self._answer_within:
+                self.refuse(
+                    identity,
+                    TransportError(
+                        f"no answer within {self._answer_within:g} s; the message may have been accepted, "
+                        "and then shows in the deal's messages"
+                    ),
+                )
+                continue
+            del self._sent[identity]
+            sent.last = now
+            self._sent[identity] = sent  # last: the order is that of the last sending
+            await self._transport.produce(sent.message.pipeline, sent.message.transaction_id, sent.envelope)
+
+
+def _late(sent: Mapping[MessageId, _Sent], before: float) -> list[tuple[MessageId, _Sent]]:
+    """Those last sent before that moment; they stand first."""
+    late = []
+    for identity, each in sent.items():
+        if each.last > before:
+            break
+        late.append((identity, each))
+    return late
