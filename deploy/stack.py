@@ -22,6 +22,7 @@ from deploy.folder import StackFolder
 from deploy.kafka import ADMIN, Kafka
 from deploy.postgres import Postgres
 from deploy.process import PidRecord
+from deploy.server import Server
 from streams.connection import KafkaConnection
 
 _LOCK: Final = "stack.lock"
@@ -96,7 +97,7 @@ class Stack:
         self._lock: int | None = None
 
     @property
-    def _parts(self) -> tuple[Kafka | Postgres | Anvil, ...]:
+    def _parts(self) -> tuple[Server, ...]:
         return (self.kafka, self.anvil) if self.postgres is None else (self.kafka, self.postgres, self.anvil)
 
     @property
