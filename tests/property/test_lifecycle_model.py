@@ -589,7 +589,6 @@ def test_terms_that_cannot_bind_are_not_well_formed(terms: Terms) -> None:
     assert refusal.reason == "MALFORMED"
 
 
-@settings(max_examples=30, deadline=None)
 def test_references_and_content_type_have_limits() -> None:
     reference = Reference("pays", None, None, None, None)
     assert lifecycle.well_formed(OPENING._replace(references=(reference,) * 64)) is None
@@ -597,6 +596,7 @@ def test_references_and_content_type_have_limits() -> None:
     assert lifecycle.well_formed(OPENING._replace(content_type="x" * 256)) is not None
 
 
+@settings(max_examples=30, deadline=None)
 @given(of.messages())
 def test_every_message_of_the_vocabulary_is_well_formed(message: Message) -> None:
     assert lifecycle.well_formed(message) is None
