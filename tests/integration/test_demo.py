@@ -90,12 +90,8 @@ def test_every_trade_ends_as_its_scenario_says_and_everything_verifies(finished:
     assert finished.exit_code == 0, finished.progress
     summary = finished.summary
     assert summary["good"] is True
-    assert (summary["trades"], summary["settled"], summary["declined"], summary["timed_out"]) == (
-        30,
-        22,
-        1,
-        7,
-    )
+    outcomes = [summary[name] for name in ("trades", "settled", "declined", "timed_out")]
+    assert outcomes == [30, 24, 1, 5]
     assert summary["refused"] == 1
     assert summary["proofs_verified"] == len(finished.proofs) == 25
     assert summary["blocks"] == summary["log_size"]
@@ -151,7 +147,8 @@ def test_a_trade_that_ends_otherwise_than_its_scenario_says_makes_the_exit_code_
     result = run(folder, "--trades", "5", "--deadline", "10", program=("-c", OTHERWISE))
     assert result.exit_code == 1, result.output
     assert "✗ every trade ended as its scenario says" in result.output
-    assert "(declined): declined to the deliverer, declined to the receiver" in result.output
+    told = " ".join(result.output.split())
+    assert "(declined): declined to the deliverer, declined to the receiver" in told
     assert "\x1b" not in result.output
     assert result.summary["good"] is False
     assert not result.folder.stack.secrets.exists()
