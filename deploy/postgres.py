@@ -12,13 +12,15 @@ import subprocess
 import sys
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from deploy.errors import SetupError, StartError
 from deploy.folder import StackFolder, write_private
 from deploy.ports import LOOPBACK
-from deploy.process import PidRecord
 from deploy.server import Server
 
 USER: Final = "parley"
@@ -99,10 +101,14 @@ class Postgres(Server):
         data.replace(self._folder.postgres)
 
     def _forget_dead_postmaster(self) -> None:
-        """Remove PostgreSQL's own lock file if its writer is gone and its pid may be another process by now."""
-        recorded = PidRecord.read(self._folder.pid_file(self.name))
-        if recorded is not None and not recorded.alive():
-            (self._folder.postgres / "postmaster.pid").unlink(missing_ok=True)
+        """Remove PostgreSQL's own pid file if that process is gone; its pid may be another process by now."""
+        lock = self._folder.postgres / "postmaster.pid"
+        with suppress(FileNotFoundError):
+            command: list[str] = []
+            with suppress(psutil.Error, ValueError, IndexError):
+                command = psutil.Process(int(lock.read_text(encoding="utf-8").split()[0])).cmdline()
+            if str(self._folder.postgres) not in command:
+                lock.unlink()
 
 
 def _binaries() -> Path:

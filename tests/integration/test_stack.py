@@ -233,6 +233,24 @@ class TestRestart:
         with pytest.raises(AlreadyRunningError, match="already"):
             Stack(stack.folder, StackSettings()).start()
 
+    def test_finds_what_was_acknowledged_before_a_power_cut(self, folder: StackFolder) -> None:
+        settings = StackSettings(flush=True)
+        stack = Stack(folder, settings)
+        stack.start()
+        create_topic(stack.kafka, "kept")
+        with psycopg.connect(stack.endpoints.postgres_dsn or "") as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+        for server in (stack.kafka, stack.postgres, stack.anvil):
+            assert server is not None
+            server.process.kill()
+        stack.stop()
+        with (
+            Stack(folder, settings) as stack,
+            psycopg.connect(stack.endpoints.postgres_dsn or "") as connection,
+        ):
+            assert "kept" in topics(stack.kafka)
+            assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
     def test_is_not_misled_by_a_pid_that_belongs_to_another_process_now(
         self, folder: StackFolder, sleeper: subprocess.Popen[bytes]
     ) -> None:
