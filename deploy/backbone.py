@@ -34,6 +34,7 @@ _SERVICES: Final = (
     catalogue.Role.ADMISSION,
     catalogue.Role.BLOCKBUILDER,
     catalogue.Role.ANCHOR,
+    catalogue.Role.GATEWAY,
     catalogue.Role.REGISTRAR,
     catalogue.Role.OPERATOR,
 )

@@ -51,6 +51,8 @@ def backbone_services(
 ) -> list[Service]:
     """The services of a provisioned backbone on a running stack, each with all that it must be told.
 
+    The gateway is among them where the stack has a database.
+
     Writes the log's verifier key, makes and funds the anchor's account, and puts the contract on the chain, each
     once.
 
@@ -112,12 +114,16 @@ def backbone_services(
         wanted = {key: value for key, value in (extra or {}).items() if key.startswith(prefix)}
         return Service(name, module, env | wanted, ready, port)
 
+    projection = (
+        [] if stack.postgres is None else [service("gateway", "gateway", {"DSN": stack.postgres.dsn})]
+    )
     return [
         service("admission", "router.admission", {"REGISTRAR_KEY": registrar}),
         *(service("router", "router", router, instance=number) for number in range(routers)),
         service("delivery", "router.delivery", {}),
         service("blockbuilder", "blockbuilder", builder),
         service("anchor", "anchor", anchoring, ready="anchor.started"),
+        *projection,
     ]
 
 
