@@ -89,8 +89,10 @@ class KafkaConnection:
         return self._consumer(group) | {
             # A static member that restarts gets its partitions back without moving the others'.
             "group.instance.id": instance,
-            # Cooperative: partitions that stay keep their state; with eager, each join would restore everything.
-            "partition.assignment.strategy": "cooperative-sticky",
+            # Eager: a rebalance waits for our callback, so it never runs into an open transaction. The cooperative
+            # protocol does not mix with static members: one that restarts between giving partitions up and joining
+            # again is handed its old assignment, and what it gave up stays with nobody (seen with a killed broker).
+            "partition.assignment.strategy": "range",
             "session.timeout.ms": session_timeout_ms,
             "heartbeat.interval.ms": session_timeout_ms // 4,
             # Restoring counts as not polling.

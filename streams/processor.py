@@ -21,8 +21,8 @@ record without a value, to the input partition itself. Its place in the log prov
 deadline has been processed, whatever the clocks' skew or the replicas' delay, and a replay of the log fires the same
 timers at the same places. A fast clock of ours costs a few needless ticks; a slow one delays the timer by as much.
 
-Rebalancing is cooperative with static membership. Callbacks run only inside ``consume``, where no transaction is open,
-so a revoked partition is simply dropped: all that it was is in the log.
+Rebalancing is eager, with static membership. Callbacks run only inside ``consume``, where no transaction is open, and
+the group waits for them; so a revoked partition is simply dropped: all that it was is in the log.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ _MAX_ATTEMPTS: Final = 5
 _PAUSE_SECONDS: Final = 0.2
 _OFFSETS_SECONDS: Final = 60.0
 _LAG_INTERVAL_SECONDS: Final = 5.0
+_QUIET_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,9 @@ class Session(Generic[V, D]):
         self._reader = Reader(connection)
         self._ticker = Producer(connection.producer(linger_ms=0))
         self._lag_at = 0.0
-        self._opened_at = time.monotonic()
+        self._leaving = False
+        self.joined = False
+        """Whether the group has given us our partitions, be they none."""
         name = f"{config.service}-{config.instance}"
         # First the producer: it aborts what our last life left open, which the committed offsets wait for.
         self._producer = TransactionalProducer(
@@ -170,7 +173,7 @@ class Session(Generic[V, D]):
             connection.group_consumer(
                 connection.owned(config.topic), name, session_timeout_ms=config.session_timeout_ms
             )
-            | {"error_cb": log_client_error}
+            | {"error_cb": client_errors(config.topic)}
         )
         self._consumer.subscribe(
             [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -198,12 +201,6 @@ class Session(Generic[V, D]):
             raise stream_error(kafka_error(exception), f"appending a tick to {config.topic}") from exception
         self._observe_lag()
 
-    @property
-    def joined(self) -> bool:
-        """Whether we have partitions, or have waited long enough to be one instance more than there are partitions."""
-        waited_ms = (time.monotonic() - self._opened_at) * 1_000
-        return bool(self._assigned) or waited_ms > self._config.session_timeout_ms
-
     def close(self) -> None:
         """Drop both clients. A static member does not leave its group: its next life gets its partitions back."""
         self._consumer.close()
@@ -223,6 +220,9 @@ class Session(Generic[V, D]):
                     continue  # fetched before the partition was revoked
                 records = batch[index] = []
             records.append(cast("Record", message))
+        for index, records in batch.items():
+            if _offset(records[0]) < self._assigned[index].position:
+                raise SessionLostError(f"{self._config.topic}/{index} was read from before what is committed")
         return batch
 
     def _on_error(self, error: KafkaError) -> None:
@@ -309,6 +309,7 @@ class Session(Generic[V, D]):
 
     def _tell_takeover(self, error: FencedError) -> NoReturn:
         """Find out who fenced us; always raises."""
+        self._leaving = True
         deadline = time.monotonic() + self._config.session_timeout_ms / 1_000
         # Two heartbeats, at a quarter of the session timeout each, and the answer has come.
         while time.monotonic() < deadline:
@@ -406,9 +407,14 @@ class Session(Generic[V, D]):
     # Assignment --------------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._leaving:
+            # Their offsets may be waiting for our own transaction; restoring is for our next life.
+            consumer.assign(partitions)
+            return
+        self.joined = True
         for stable in committed_offsets(consumer, partitions):
             self._assign(stable.partition, stable.offset if stable.offset >= 0 else None)
-        consumer.incremental_assign(
+        consumer.assign(
             [
                 TopicPartition(p.topic, p.partition, self._assigned[p.partition].position or OFFSET_BEGINNING)
                 for p in partitions
@@ -445,7 +451,7 @@ class Session(Generic[V, D]):
         for revoked in partitions:
             self._assigned.pop(revoked.partition, None)
             log.info(REVOKED, topic=self._config.topic, partition=revoked.partition)
-        consumer.incremental_unassign(partitions)
+        consumer.unassign()
 
 
 class Tick:
@@ -478,9 +484,17 @@ class Tick:
         return None
 
 
-def log_client_error(error: KafkaError) -> None:
-    """Tell of trouble the driver sees in the background, such as a broker that is away; it goes on trying."""
-    log.warning(CLIENT_ERROR, code=error.name(), reason=error.str())
+def client_errors(topic: str) -> Callable[[KafkaError], None]:
+    """An ``error_cb`` that tells of brokers being away, once in a while: the driver tries again forty times a second."""
+    quiet_until = 0.0
+
+    def told(error: KafkaError) -> None:
+        nonlocal quiet_until
+        if time.monotonic() > quiet_until:
+            quiet_until = time.monotonic() + _QUIET_SECONDS
+            log.warning(CLIENT_ERROR, topic=topic, code=error.name(), reason=error.str())
+
+    return told
 
 
 def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from streams.handler import Record
 
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes start with an underscore
-_NO_LEADER: Final = KafkaError._NOENT  # noqa: SLF001
+_SETTLING: Final = frozenset(
+    {
+        KafkaError._NOENT,  # noqa: SLF001 - no leader known
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _BATCH: Final = 5_000
@@ -139,8 +147,8 @@ class Reader:
                 return int(next(iter(futures.values())).result().offset)
             except KafkaException as exception:
                 error = kafka_error(exception)
-                # A partition made a moment ago may not have a leader yet, or not one that this client knows of.
-                settling = error.retriable() or error.code() == _NO_LEADER
+                # A new partition or a restarted broker: no leader yet, or not the one that this client knows of.
+                settling = error.retriable() or error.code() in _SETTLING
                 if not settling or time.monotonic() > deadline:
                     raise _read_error(error, f"looking up offsets of {topic}/{partition}") from exception
                 time.sleep(_RETRY_SECONDS)

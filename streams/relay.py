@@ -17,7 +17,7 @@ from streams import metrics
 from streams.crashpoint import crash_point
 from streams.errors import SessionLostError
 from streams.outcome import is_missing, kafka_error, stream_error
-from streams.processor import ASSIGNED, READY, REVOKED, SESSION_LOST, committed_offsets, log_client_error
+from streams.processor import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -90,7 +90,8 @@ class RelaySession:
         self._config = config
         self._route = route
         self._assigned: set[int] = set()
-        self._opened_at = time.monotonic()
+        self.joined = False
+        """Whether the group has given us our partitions, be they none."""
         self._failed: list[tuple[str, KafkaError]] = []
         self._producer = Producer(
             connection.producer()
@@ -105,17 +106,11 @@ class RelaySession:
                 f"{config.service}-{config.instance}",
                 session_timeout_ms=config.session_timeout_ms,
             )
-            | {"error_cb": log_client_error}
+            | {"error_cb": client_errors(config.topic)}
         )
         self._consumer.subscribe(
             [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
-
-    @property
-    def joined(self) -> bool:
-        """Whether we have partitions, or have waited long enough to be one instance too many."""
-        waited_ms = (time.monotonic() - self._opened_at) * 1_000
-        return bool(self._assigned) or waited_ms > self._config.session_timeout_ms
 
     def step(self) -> None:
         """Read one batch, write what it leads to, and only then commit its offsets."""
@@ -222,16 +217,17 @@ class RelaySession:
             raise stream_error(kafka_error(exception), "committing offsets") from exception
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.joined = True
         stable = committed_offsets(consumer, partitions)
         for each in stable:
             self._assigned.add(each.partition)
             log.info(ASSIGNED, topic=each.topic, partition=each.partition, committed=each.offset)
             if each.offset < 0:
                 each.offset = OFFSET_BEGINNING
-        consumer.incremental_assign(stable)
+        consumer.assign(stable)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for revoked in partitions:
             self._assigned.discard(revoked.partition)
             log.info(REVOKED, topic=revoked.topic, partition=revoked.partition)
-        consumer.incremental_unassign(partitions)
+        consumer.unassign()

@@ -73,8 +73,12 @@ class TransactionalProducer:
         crash_point("stream.committed")
 
     def close(self) -> None:
-        """Drop the connection and whatever was not committed."""
+        """Destroy the producer with whatever was not committed.
+
+        Left alive, it would go on trying to end a transaction that its successor of the same name has ended.
+        """
         self._producer.purge()
+        del self._producer
 
     def _open(self) -> None:
         deadline = time.monotonic() + _OPEN_SECONDS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
+from deploy.folder import StackFolder
 from deploy.kafka import Kafka
 from streams import transaction
 from streams.connection import KafkaConnection
@@ -117,8 +119,9 @@ class Sums:
                 assert total == len(outputs)
 
 
-@pytest.fixture
-def sums(kafka: Kafka) -> Iterator[Sums]:
+@contextlib.contextmanager
+def fresh_topics(kafka: Kafka) -> Iterator[Sums]:
+    """Topics of a test's own, and the end of all it started."""
     topics = f"sums-{uuid.uuid4().hex[:8]}"
     admin = AdminClient(kafka.admin.client())
     new = [
@@ -132,10 +135,18 @@ def sums(kafka: Kafka) -> Iterator[Sums]:
     test = Sums(
         kafka.admin, topics, PARTITIONS, Reader(kafka.admin), Producer(kafka.admin.producer(linger_ms=5))
     )
-    yield test
-    for process in test.processes:
-        process.kill()
-        process.communicate()
+    try:
+        yield test
+    finally:
+        for process in test.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def sums(kafka: Kafka) -> Iterator[Sums]:
+    with fresh_topics(kafka) as test:
+        yield test
 
 
 @contextlib.contextmanager
@@ -248,6 +259,22 @@ def test_the_second_process_of_one_name_ends_the_first_and_goes_on_from_there(su
     sums.assert_exactly_once()
 
 
+def test_a_broker_that_dies_and_comes_back_costs_nothing_but_time(tmp_path: Path) -> None:
+    with Kafka(StackFolder(tmp_path)) as kafka, fresh_topics(kafka) as sums:
+        processes = [sums.start("1"), sums.start("2")]
+        for turn in range(2):
+            sums.send_many(400, turn * 400)
+            sums.await_outputs(turn * 400 + 50)
+            os.kill(kafka.process.pid, signal.SIGKILL)
+            kafka.stop()
+            kafka.start()
+        sums.send_many(100, 800)
+        sums.await_outputs(900)
+        sums.assert_exactly_once()
+        sums.assert_state_matches()
+        assert [process.poll() for process in processes] == [None, None], "both went on by themselves"
+
+
 def test_a_transaction_that_the_broker_timed_out_is_run_again(
     sums: Sums, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,22 +284,19 @@ def test_a_transaction_that_the_broker_timed_out_is_run_again(
         """Hold the first commit until the broker has given the transaction up, as after a suspended machine."""
         if place == "stream.committing" and not stalled.is_set():
             stalled.set()
-            written = [
-                partition for partition in range(PARTITIONS) if sums.reader.bounds(*output(partition))[1]
-            ]
-            assert written, "the transaction has written before it stalls"
-            for partition in written:
+            wait_for(lambda: bool(written()), "the transaction to reach the log")
+            for partition in written():
                 assert sums.outputs(partition) == [], "readers wait for the transaction, and see none of it"
 
-    def output(partition: int) -> tuple[str, int]:
-        return f"{sums.topics}.output", partition
+    def written() -> list[int]:
+        return [p for p in range(PARTITIONS) if sums.reader.bounds(f"{sums.topics}.output", p)[1]]
 
     monkeypatch.setattr(transaction, "crash_point", stall)
     sums.send_many(100)
     with running(sums) as errors:
-        sums.await_outputs(100)
-    assert stalled.is_set()
+        wait_for(lambda: bool(errors) or sums.count() >= 100, "outputs or an error")
     assert errors == []
+    assert stalled.is_set()
     sums.assert_exactly_once()
     sums.assert_state_matches()
 
@@ -348,6 +372,16 @@ def test_a_handler_that_trusts_the_log_more_than_its_state_decides_where_to_go_o
         first = sums.read("state", partition)[0]
         assert first.key() == SEQUENCE
         assert first.value() == b"[100, null]"
+
+
+def test_an_error_on_assignment_ends_the_processor_with_that_error(sums: Sums) -> None:
+    class Refusing(RunningSums):
+        def assigned(self, partition: SumPartition, committed: int | None, history: History) -> int | None:
+            raise HandlerError("the state does not fit the log")
+
+    with running(sums, Refusing(f"{sums.topics}.output")) as errors:
+        wait_for(lambda: bool(errors), "the error")
+    assert str(errors[0]) == "the state does not fit the log"
 
 
 def test_what_is_put_off_to_the_end_of_a_commit_is_written_with_it(sums: Sums) -> None:
