@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -13,15 +14,16 @@ from rich.table import Table
 from deploy.errors import NotRunningError
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.process import last_lines
-from deploy.resident import PartStatus, part_statuses, run_resident, start_resident, stop_resident
+from deploy.resident import PartStatus, part_statuses, start_resident, stop_resident
 from parley.errors import ParleyError
-
-_FOLDER = StackFolder(CHECKOUT / ".parley" / "stack")
 
 
 def main() -> int:
     """The exit code of the command."""
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
+    parser.add_argument(
+        "--folder", type=Path, default=CHECKOUT / ".parley" / "stack", help="where it keeps everything"
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the backbone, and return once it works")
     commands.add_parser("status", help="show each part; exit code 0 only if all are healthy")
@@ -31,12 +33,13 @@ def main() -> int:
     commands.add_parser("down", help="stop the backbone; its data stays")
     commands.add_parser("run", help="be the backbone's process, in the foreground")
     options = parser.parse_args()
+    folder = StackFolder(options.folder.resolve())
     actions: dict[str, Callable[[], int]] = {
-        "up": _up,
-        "status": _status,
-        "logs": lambda: _logs(options.part, options.lines),
-        "down": _down,
-        "run": lambda: run_resident(_FOLDER),
+        "up": lambda: _up(folder),
+        "status": lambda: _status(folder),
+        "logs": lambda: _logs(folder, options.part, options.lines),
+        "down": lambda: _down(folder),
+        "run": lambda: _run(folder),
     }
     try:
         return actions[options.command]()
@@ -47,14 +50,14 @@ def main() -> int:
             name = "".join(str(part) for part in problem["loc"]).upper()
             print(f"PARLEY_STACK_{name}: {problem['msg']}", file=sys.stderr)
     except OSError as error:
-        print(f"{error}. Check the disk and who owns {_FOLDER.root}.", file=sys.stderr)
+        print(f"{error}. Check the disk and who owns {folder.root}.", file=sys.stderr)
     except KeyboardInterrupt:
         return 130
     return 1
 
 
-def _up() -> int:
-    endpoints = start_resident(_FOLDER, tell=print)
+def _up(folder: StackFolder) -> int:
+    endpoints = start_resident(folder, tell=print)
     print(f"Kafka       {endpoints.kafka_bootstrap}  (user {endpoints.admin_username},")
     print(f"            password in {endpoints.admin_password_file})")
     if endpoints.postgres_dsn is not None:
@@ -64,8 +67,8 @@ def _up() -> int:
     return 0
 
 
-def _status() -> int:
-    statuses = part_statuses(_FOLDER)
+def _status(folder: StackFolder) -> int:
+    statuses = part_statuses(folder)
     if not statuses:
         raise NotRunningError("No backbone runs here; start one with 'make up'.")
     table = Table(box=None, header_style="bold")
@@ -86,12 +89,12 @@ def _cells(status: PartStatus) -> tuple[str, str, str, str]:
     )
 
 
-def _logs(part: str | None, lines: int) -> int:
-    files = sorted(_FOLDER.logs.glob("*.log"))
+def _logs(folder: StackFolder, part: str | None, lines: int) -> int:
+    files = sorted(folder.logs.glob("*.log"))
     if part is not None:
         files = [file for file in files if file.stem == part]
     if not files:
-        known = ", ".join(sorted(file.stem for file in _FOLDER.logs.glob("*.log"))) or "none yet"
+        known = ", ".join(sorted(file.stem for file in folder.logs.glob("*.log"))) or "none yet"
         raise NotRunningError(f"There is no such log; there are: {known}.")
     for file in files:
         print(f"== {file}")
@@ -99,14 +102,20 @@ def _logs(part: str | None, lines: int) -> int:
     return 0
 
 
-def _down() -> int:
+def _down(folder: StackFolder) -> int:
     try:
-        stop_resident(_FOLDER)
+        stop_resident(folder)
     except NotRunningError as nothing:
         print(nothing)
     else:
-        print(f"Stopped. Its data stays in {_FOLDER.root}.")
+        print(f"Stopped. Its data stays in {folder.root}.")
     return 0
+
+
+def _run(folder: StackFolder) -> int:
+    from deploy.supervisor import supervise  # noqa: PLC0415 - the others need not wait for the chain's client
+
+    return supervise(folder)
 
 
 if __name__ == "__main__":

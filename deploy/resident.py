@@ -1,4 +1,4 @@
-"""A backbone that stays: one process runs the stack and the services, outlives the shell, and restarts what dies."""
+"""A backbone that stays, from outside: starting it, seeing how it is, stopping it; `deploy.supervisor` runs it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from typing import Final
 
 import psutil
 
-from deploy.backbone import Backbone
 from deploy.errors import NotRunningError, StartError
 from deploy.folder import CHECKOUT, StackFolder
-from deploy.inventory import BackboneFiles, backbone_services
 from deploy.ports import accepts
 from deploy.process import PidRecord, text_after
-from deploy.services import Services
-from deploy.stack import Endpoints, Stack, StackSettings, end_leftovers, take_lock
-from parley.errors import ParleyError
-from streams.runtime import Stop
+from deploy.stack import Endpoints, StackSettings, end_leftovers, take_lock
 
-PIPELINES: Final = 4
+NAME: Final = "stack"
+"""Of the log and the pid file of the process that runs it all."""
+UP: Final = "The backbone is up."
+"""What that process logs once all works."""
+FAILED: Final = "The backbone did not come up: "
+"""What it logs before the reason, if not."""
 
-_NAME: Final = "stack"  # of the log and the pid file of the process that runs it all
-_UP: Final = "The backbone is up."
 _START_SECONDS: Final = 180.0
 _STOP_SECONDS: Final = 90.0
 _POLL_SECONDS: Final = 0.1
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +57,12 @@ def start_resident(folder: StackFolder, *, tell: Callable[[str], None]) -> Endpo
     folder.create()
     os.close(take_lock(folder))
     StackSettings()  # told at once if they are wrong
-    log = folder.log_file(_NAME)
+    log = folder.log_file(NAME)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     told = log.stat().st_size
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy", "run"],
+            [sys.executable, "-m", "deploy", "--folder", str(folder.root), "run"],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
@@ -91,10 +87,13 @@ def _follow(process: subprocess.Popen[bytes], log: Path, told: int, tell: Callab
         ended = process.poll() is not None
         text = text_after(log, told)
         lines, _, _ = text.rpartition("\n")
-        if _UP in lines.splitlines():
+        if UP in lines.splitlines():
             return
+        if FAILED in text:
+            process.wait(_STOP_SECONDS)  # it still stops what it had started
+            raise StartError(FAILED + text_after(log, told).partition(FAILED)[2].strip())
         if ended:
-            raise StartError(f"The backbone did not come up.\n{text.strip()}")
+            raise StartError(f"{FAILED}its process ended.\n{text.strip()}")
         if time.monotonic() > deadline:
             raise StartError(f"The backbone was not up after {_START_SECONDS:.0f} s; see {log}.")
         for line in lines.splitlines():
@@ -103,47 +102,13 @@ def _follow(process: subprocess.Popen[bytes], log: Path, told: int, tell: Callab
         time.sleep(_POLL_SECONDS)
 
 
-def run_resident(folder: StackFolder) -> int:
-    """Be the process that runs the backbone, until SIGTERM or SIGINT; the exit code.
-
-    A service that ends is started again, after 1 s, then 2, 4, … 30 s. When a server of the stack ends, all is
-    stopped: what is left could only fail.
-    """
-    stop = Stop()
-    stop.on_signals()
-    folder.create()
-    stack = Stack(folder, StackSettings())
-    try:
-        _say("Starting Kafka, the database and the chain …")
-        stack.start()
-        PidRecord.of(os.getpid(), None).write(folder.pid_file(_NAME))
-        backbone = Backbone(folder, stack.kafka.admin, pipelines=PIPELINES, durable=stack.endpoints.flush)
-        _say("Making topics and users …")
-        backbone.provision()
-        _say("Starting the services …")
-        services = Services(
-            folder, backbone_services(stack, backbone, BackboneFiles(folder.root), metrics=True)
-        )
-        with services:
-            _say(_UP)
-            _watch(stack, services, stop)
-        _say("Stopped.")
-    except ParleyError as error:
-        _say(str(error))
-        return 1
-    finally:
-        stack.stop()
-        folder.pid_file(_NAME).unlink(missing_ok=True)
-    return 0
-
-
 def stop_resident(folder: StackFolder) -> None:
     """Stop the backbone, and what a killed one left running; its data stays.
 
     Raises:
         NotRunningError: nothing runs.
     """
-    record = PidRecord.read(folder.pid_file(_NAME))
+    record = PidRecord.read(folder.pid_file(NAME))
     if record is not None and record.alive():
         process = psutil.Process(record.pid)
         process.terminate()
@@ -171,23 +136,3 @@ def _status(folder: StackFolder, name: str) -> PartStatus:
     silent = record.port is not None and not accepts(record.port)
     problem = f"nothing answers on port {record.port}" if silent else None
     return PartStatus(name, record.pid, record.port, since, problem)
-
-
-def _watch(stack: Stack, services: Services, stop: Stop) -> None:
-    """Return when asked to stop; raises StartError when a server of the stack ends."""
-    pauses: dict[str, float] = {}
-    due: dict[str, float] = {}
-    while not stop.wait(_FIRST_PAUSE / 2):
-        stack.check()
-        for name in services.ended():
-            if name not in due:
-                pauses[name] = min(_LONGEST_PAUSE, 2 * pauses.get(name, _FIRST_PAUSE / 2))
-                due[name] = time.monotonic() + pauses[name]
-                _say(f"{services.process(name).obituary()}\nStarting {name} again in {pauses[name]:.0f} s.")
-            elif time.monotonic() >= due[name]:
-                del due[name]
-                services.restart(name)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - its output is the log of the backbone

@@ -138,12 +138,13 @@ class Stack:
                 raise StartError(part.process.obituary())
 
     def stop(self) -> None:
-        """Stop all servers; what does not run is passed over."""
+        """Stop all servers; does nothing if this stack does not run."""
+        if self._lock is None:
+            return
         (self.folder.run / _ENDPOINTS).unlink(missing_ok=True)
         _side_by_side([part.stop for part in self._parts])
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        os.close(self._lock)
+        self._lock = None
 
     def __enter__(self) -> Self:
         self.start()
