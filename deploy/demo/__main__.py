@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -41,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"\nThe demonstration stopped: {error}", markup=False)
         console.print(f"The logs are in {options.folder / 'logs'}.", markup=False)
         return EXIT_BAD
+    except OSError as error:
+        console.print(f"\nThe demonstration stopped: {error}. Check disk and memory.", markup=False)
+        return EXIT_BAD
     except KeyboardInterrupt:
         console.print("\nInterrupted; everything is stopped.")
         return EXIT_INTERRUPTED
@@ -52,6 +54,7 @@ def _run(options: argparse.Namespace, console: Console) -> Result:
     banks = sum(each.role == "bank" for each in everybody)
     console.print(f"Parley: {len(chosen)} trades between {banks} banks, on a backbone of their own\n")
     # Loading what follows takes seconds, and people should see at once that something happens.
+    from deploy.demo.command import shown  # noqa: PLC0415
     from deploy.demo.folder import DemoFolder  # noqa: PLC0415
     from deploy.demo.run import perform  # noqa: PLC0415
     from deploy.demo.screen import Screen  # noqa: PLC0415
@@ -72,16 +75,10 @@ def _run(options: argparse.Namespace, console: Console) -> Result:
         verdict = (
             "Everything is as it must be."
             if result.good
-            else "NOT everything is as it must be: see the marks above."
+            else "NOT everything is as it must be; see the marks above."
         )
-        screen.say(f"{verdict} It took {result.seconds['total']:.0f} s; see {_shown(folder.root)}.")
+        screen.say(f"{verdict} It took {result.seconds['total']:.0f} s; see {shown(folder.root)}.")
     return result
-
-
-def _shown(path: Path) -> str:
-    with suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from deploy.errors import StartError
 
-__all__ = ["Verdict", "changed_copy", "verify"]
+__all__ = ["Verdict", "changed_copy", "command_line", "shown", "verify"]
 
 PARLEY: Final = Path(sys.executable).with_name("parley")
 _SECONDS: Final = 120.0
@@ -30,15 +31,26 @@ class Verdict:
         return self.exit_code == 0
 
 
-def verify(folder: Path, proof: Path, log_key: Path) -> Verdict:
-    """Run ``parley verify`` in a folder. Raises StartError if the command cannot be run."""
+def shown(path: Path) -> str:
+    """A path as people type it: from where they are, if it lies below."""
+    with suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
+
+
+def command_line(proof: Path, log_key: Path) -> str:
+    """The command as people type it, on three lines since the paths are long."""
+    return f"{shown(PARLEY)} verify \\\n  {shown(proof)} \\\n  --log-key {shown(log_key)}"
+
+
+def verify(proof: Path, log_key: Path) -> Verdict:
+    """Run ``parley verify``. Raises StartError if the command cannot be run."""
     try:
         result = subprocess.run(
-            [PARLEY, "verify", proof, "--log-key", log_key],
+            [PARLEY, "verify", shown(proof), "--log-key", shown(log_key)],
             capture_output=True,
             encoding="utf-8",
             check=False,
-            cwd=folder,
             timeout=_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

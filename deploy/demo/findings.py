@@ -67,7 +67,7 @@ def checks(evidence: Evidence) -> list[Check]:
             "the regulator followed every event, and counts what the banks count", _regulator(evidence, both)
         ),
         _check("the auditor finds no rule broken, and every trade in a block", _audit(evidence)),
-        _check("the whole log is anchored on the chain, finally", _anchors(evidence.audited)),
+        _check("every block is anchored on the chain, and the anchor is final", _anchors(evidence.audited)),
         _check("every finished trade has a proof that verifies", _proofs(evidence)),
     ]
 

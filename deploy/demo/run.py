@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from deploy.anvil import CHAIN_ID
 from deploy.demo.auditor import Audited, AuditTask
-from deploy.demo.command import Verdict, changed_copy, verify
+from deploy.demo.command import Verdict, changed_copy, command_line, verify
 from deploy.demo.findings import Check, Evidence, checks
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Report, read, write
@@ -46,8 +45,8 @@ _AUDIT_SECONDS: Final = 300.0
 class Proving:
     """What ``parley verify`` said of one proof, and of the same proof with one byte changed."""
 
-    proof: str
-    """The file, from the demonstration's folder."""
+    command: str
+    """As it can be typed again."""
     verified: Verdict
     changed_byte: int
     changed: Verdict
@@ -278,15 +277,8 @@ def _prove(folder: DemoFolder, story: Story) -> Proving:
     if not proof.exists():
         raise ProofError(f"{proof} was not made; see the auditor's log")
     changed, place = changed_copy(proof, folder.stack.run)
-    return Proving(
-        str(proof.relative_to(folder.root)), _verdict(folder, proof), place, _verdict(folder, changed)
-    )
-
-
-def _verdict(folder: DemoFolder, proof: Path) -> Verdict:
-    """What the command says in the demonstration's folder, so that what is shown can be typed there."""
     key = folder.public.verifier_key
-    return verify(folder.root, proof.relative_to(folder.root), key.relative_to(folder.root))
+    return Proving(command_line(proof, key), verify(proof, key), place, verify(changed, key))
 
 
 def _command_check(proving: Proving | None) -> Check:
@@ -295,7 +287,7 @@ def _command_check(proving: Proving | None) -> Check:
         return Check(claim, ("no trade has settled, so there is no proof to try",))
     faults = []
     if not proving.verified.good:
-        faults.append(f"{proving.proof} was refused: {proving.verified.output}")
+        faults.append(f"it was refused: {proving.verified.output}")
     if proving.changed.good:
-        faults.append(f"{proving.proof} was accepted with byte {proving.changed_byte} changed")
+        faults.append(f"it was accepted with byte {proving.changed_byte} changed")
     return Check(claim, tuple(faults))

@@ -37,6 +37,8 @@ class Story:
     """A transaction from its first word to the chain."""
 
     transaction: str
+    opened_at: int
+    """By the broker's clock; ms since the Unix epoch."""
     lines: tuple[Line, ...]
     outcome: str
     height: int
@@ -61,6 +63,7 @@ def tell(store: BlockStore, transaction: str, audited: Audited, names: Mapping[s
     events = [decode(event, FirehoseEvent) for event in sealed.events]
     return Story(
         transaction=transaction,
+        opened_at=sealed.record.opened_at,
         lines=tuple(_lines(events, names)),
         outcome=sealed.record.outcome,
         height=place.height,

@@ -17,6 +17,7 @@ from deploy.demo.orders import Side
 from deploy.demo.reference import Ending
 from deploy.demo.run import Proving, Result
 from deploy.demo.story import Story
+from parley.cli.output import moment
 
 __all__ = ["print_summary", "summary_row"]
 
@@ -150,7 +151,7 @@ def _print_story(story: Story, console: Console) -> None:
         said = Text.assemble((f"{line.speaker}: ", "bold"), line.text)
         table.add_row(f"{line.seconds:.2f} s", said, f"{line.pipeline}/{line.sequence}")
     console.print(Padding(table, _NEAR))
-    _line(console, "(seconds since the opening; pipeline/sequence on the firehose)")
+    _line(console, f"(seconds since {moment(story.opened_at)}; pipeline/sequence on the firehose)")
     console.print()
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True, style="bold")
@@ -173,7 +174,8 @@ def _print_story(story: Story, console: Console) -> None:
 
 def _print_proving(proving: Proving, console: Console) -> None:
     _title(console, "Its last message proved offline, with nothing but the log's public key")
-    console.out(f"  $ parley verify {proving.proof} \\\n      --log-key log.vkey", highlight=False)
+    for line in f"$ {proving.command}".splitlines():
+        console.out(f"  {line}", highlight=False)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")

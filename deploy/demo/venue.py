@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from deploy.backbone import Backbone, Participant
+from deploy.backbone import REGISTRAR, Backbone, Participant
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Account, Orders, orders_for, write
 from deploy.demo.reference import Institution, Trade
@@ -113,26 +114,12 @@ class Venue:
         """
         with self._step("Kafka and a local chain start"):
             self._running.enter_context(self._stack)
-        with self._step("topics, users and permissions are made"):
-            self._backbone = Backbone(
-                self._folder.stack, self._stack.kafka.admin, pipelines=PIPELINES, durable=self.durable
-            )
-            self._backbone.provision()
-            self._backbone.join([self._participant(each) for each in self._institutions])
-            password = self._folder.stack.password(MONITOR)
-            self._backbone.join([Participant(MONITOR, password, Role.MONITOR)])
+        with self._step("topics, users and permissions are made, and the anchor contract"):
+            services = self._provision()
         with self._step("admission, routers, delivery, block builder and anchor start"):
-            services = backbone_services(
-                self._stack,
-                self._backbone,
-                self._folder.public,
-                routers=ROUTERS,
-                origin=ORIGIN,
-                extra=_TUNING,
-            )
             self._run("services", services)
         with self._step(f"the registrar admits {len(self._institutions)} participants"):
-            self._backbone.await_admission(each.participant for each in self._institutions)
+            self.backbone.await_admission(each.participant for each in self._institutions)
 
     def close(self) -> None:
         """Stop everything, the last first."""
@@ -154,6 +141,30 @@ class Venue:
         """Stop the banks and the monitor; what they had to report is written then."""
         for name in ("banks", MONITOR):
             self._services.pop(name).stop()
+
+    def _provision(self) -> list[Service]:
+        """Make all that the services and the participants need; gives the services."""
+        backbone = Backbone(
+            self._folder.stack, self._stack.kafka.admin, pipelines=PIPELINES, durable=self.durable
+        )
+        self._backbone = backbone
+        for name in (REGISTRAR, "router", "blockbuilder"):
+            backbone.key(name)
+        # The contract takes as long as the topics, and neither needs the other.
+        with ThreadPoolExecutor(1) as pool:
+            services = pool.submit(
+                backbone_services,
+                self._stack,
+                backbone,
+                self._folder.public,
+                routers=ROUTERS,
+                origin=ORIGIN,
+                extra=_TUNING,
+            )
+            backbone.provision()
+            monitor = Participant(MONITOR, self._folder.stack.password(MONITOR), Role.MONITOR)
+            backbone.join([*map(self._participant, self._institutions), monitor])
+            return services.result()
 
     def _run(self, name: str, services: Sequence[Service]) -> None:
         running = Services(self._folder.stack, services)

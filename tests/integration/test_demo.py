@@ -121,12 +121,12 @@ def test_any_changed_byte_of_a_proof_is_refused(finished: Finished) -> None:
 
 def test_the_command_refuses_a_tampered_proof_and_says_why(finished: Finished, tmp_path: Path) -> None:
     log_key = finished.folder.public.verifier_key
-    good = verify(finished.folder.root, finished.proofs[0], log_key)
+    good = verify(finished.proofs[0], log_key)
     assert good.good
     assert "said by" in good.output
     tampered = tmp_path / "tampered.proof"
     tampered.write_bytes(finished.proofs[0].read_bytes()[:-1])
-    bad = verify(finished.folder.root, tampered, log_key)
+    bad = verify(tampered, log_key)
     assert bad.exit_code == 1
     assert bad.output.startswith("parley: ")
 
