@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = _run(options, console)
     except ParleyError as error:
         console.print(f"\nThe demonstration stopped: {error}", markup=False)
-        console.print(f"The logs are in {options.folder / 'logs'}.", markup=False)
+        if any((options.folder / "logs").glob("*.log")):
+            console.print(f"The logs are in {options.folder / 'logs'}.", markup=False)
         return EXIT_BAD
     except OSError as error:
         console.print(f"\nThe demonstration stopped: {error}. Check disk and memory.", markup=False)
@@ -114,16 +115,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least one trade")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("expected a number of trades, at least 1")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < 86_400:
-        raise argparse.ArgumentTypeError("more than 0, less than a day")
+        raise argparse.ArgumentTypeError("expected a number more than 0 and less than 86400")
     return number
 
 
