@@ -112,6 +112,8 @@ class Kafka(Server):
         if not any(self._jars.glob("kafka_2.13-*.jar")):
             raise SetupError(f"Kafka's jars are not in {self._jars}; run 'make setup'.")
         self._folder.create()
+        # Its metadata holds every user's salted password.
+        self._folder.kafka.mkdir(mode=0o700, exist_ok=True)
         self._choose_port()
         settings = self._write_settings()
         if not (self._folder.kafka / "meta.properties").exists():

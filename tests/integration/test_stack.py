@@ -194,7 +194,8 @@ class TestSecrets:
             if file.is_file() and any(password in file.read_bytes() for password in passwords)
         ]
         assert telling
-        assert folder.secrets.stat().st_mode & 0o077 == 0
+        for private in (folder.secrets, folder.kafka, folder.postgres, folder.logs, folder.run):
+            assert private.stat().st_mode & 0o077 == 0
         assert not [file for file in telling if file.stat().st_mode & 0o077]
 
     def test_are_not_in_the_endpoints(self, stack: Stack) -> None:
