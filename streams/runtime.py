@@ -115,6 +115,15 @@ def _calm_garbage_collection() -> None:
     gc.set_threshold(100_000, 20, 100)
 
 
+def collect_garbage_rarely() -> None:
+    """Keep the collector away from large states: one full look at half a million entries took 0.6 s.
+
+    What a batch leaves behind has no cycles and goes at once by itself; only lost sessions leave any.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
 def run_service(
     service: str,
     load_settings: Callable[[], S],
@@ -143,6 +152,7 @@ def run_service(
     stop = Stop()
     stop.on_signals()
     configure_logging(service, settings.instance)
+    collect_garbage_rarely()
     try:
         serve_metrics(settings.metrics_port)
         run(settings, stop)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,8 +36,16 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> None:
+def _process_as_before() -> Iterator[None]:
+    thresholds = gc.get_threshold()
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
     structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+    for number, handler in signals.items():
+        signal.signal(number, handler)
 
 
 def test_a_service_that_returns_ends_with_0(settings: Settings) -> None:
@@ -96,15 +106,10 @@ def test_a_metrics_port_in_use_is_told() -> None:
 
 def test_a_signal_ends_the_wait() -> None:
     stop = Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        stop.on_signals()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(60)
-        assert stop.is_set()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    stop.on_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.wait(60)
+    assert stop.is_set()
 
 
 def test_a_wait_without_a_signal_ends_by_itself() -> None:
