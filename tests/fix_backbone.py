@@ -154,7 +154,7 @@ def running_backbone(kafka: Kafka) -> Iterator[RunningBackbone]:
 def own_backbone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBackbone]:
     """A backbone of four pipelines on a broker of its own, whose processes a test starts, kills and starts again.
 
-    Only admission runs from the start.
+    Only admission runs from the start; alice, bob and mallory have joined.
     """
     with Kafka(StackFolder(tmp_path_factory.mktemp("own"))) as kafka:
         backbone = Backbone(kafka._folder, kafka.admin, pipelines=4, durable=False)
@@ -162,6 +162,7 @@ def own_backbone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBa
         running = RunningBackbone(backbone)
         try:
             running.start("admission")
+            running.join("alice", "bob", "mallory")
             yield running
         finally:
             running.stop()
