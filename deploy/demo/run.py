@@ -7,8 +7,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from deploy.anvil import CHAIN_ID
@@ -19,7 +19,7 @@ from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Report, read, write
 from deploy.demo.reference import Ending, Institution, Trade
 from deploy.demo.screen import Screen
-from deploy.demo.sight import Observer, Sight
+from deploy.demo.sight import Observer
 from deploy.demo.story import Story, tell
 from deploy.demo.venue import AUDITOR, Pace, Venue
 from deploy.errors import StartError
@@ -58,7 +58,6 @@ class Result:
 
     evidence: Evidence
     checks: Sequence[Check]
-    sight: Sight
     story: Story | None
     proving: Proving | None
     durable: bool
@@ -73,22 +72,6 @@ class Result:
         return all(check.good for check in self.checks)
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Times the phases, and shows them as steps."""
-
-    screen: Screen
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 2)
-
-
 def perform(
     folder: DemoFolder,
     institutions: Sequence[Institution],
@@ -101,96 +84,153 @@ def perform(
     Raises:
         ParleyError: something could not be run at all; the message says what to do.
     """
-    clock = _Clock(screen)
-    venue = Venue(folder, institutions, trades, pace, screen.step)
-    with clock.phase("total"):
+    run = _Run(folder, institutions, trades, pace, screen)
+    with run.phase("total"):
         try:
-            with clock.phase("start"):
-                venue.start()
-            return _perform(venue, folder, institutions, trades, pace, clock)
+            return run.perform()
         finally:
-            with clock.phase("stop"), screen.step("everything stops"):
-                venue.close()
+            with run.phase("stop"), screen.step("everything stops"):
+                run.venue.close()
 
 
-def _perform(
-    venue: Venue,
-    folder: DemoFolder,
-    institutions: Sequence[Institution],
-    trades: Sequence[Trade],
-    pace: Pace,
-    clock: _Clock,
-) -> Result:
-    screen = clock.screen
-    banks = [each.participant for each in institutions if each.role == "bank"]
-    with clock.phase("connect"):
-        venue.open_market()
-    operator = venue.backbone.connection(Role.OPERATOR)
-    with Observer(folder, operator) as observer:
-        with clock.phase("trading"):
-            _trade(venue, folder, observer, trades, banks, pace, screen)
-        with clock.phase("anchoring"), screen.step("the last block is sealed and anchored"):
-            sight = _settle_down(venue, observer, len(trades))
-        with clock.phase("close"), screen.step("banks and regulator report"):
-            venue.close_market()
-    with clock.phase("audit"), screen.step("an auditor recomputes everything and makes the proofs"):
-        audited = _audit(venue, folder)
-    evidence = Evidence(
-        trades=trades,
-        institutions=institutions,
-        reports=[read(folder.report(bank), Report) for bank in banks],
-        figures=StateFile(folder.figures).load().figures,
-        rejections=_rejections(venue),
-        audited=audited,
-    )
-    with clock.phase("proofs"), screen.step("a proof is verified, and refused with one byte changed"):
-        story = _story(folder, evidence)
-        proving = None if story is None else _prove(folder, story)
-    return Result(
-        evidence=evidence,
-        checks=[*checks(evidence), _command_check(proving)],
-        sight=sight,
-        story=story,
-        proving=proving,
-        durable=venue.durable,
-        pace=pace,
-        seconds=clock.seconds,
-    )
+class _Run:
+    """The phases of one run, in order."""
 
+    def __init__(
+        self,
+        folder: DemoFolder,
+        institutions: Sequence[Institution],
+        trades: Sequence[Trade],
+        pace: Pace,
+        screen: Screen,
+    ) -> None:
+        self.venue = Venue(folder, institutions, trades, pace, screen.step)
+        self._folder = folder
+        self._institutions = institutions
+        self._banks = [each.participant for each in institutions if each.role == "bank"]
+        self._trades = trades
+        self._pace = pace
+        self._screen = screen
+        self._seconds: dict[str, float] = {}
 
-def _trade(
-    venue: Venue,
-    folder: DemoFolder,
-    observer: Observer,
-    trades: Sequence[Trade],
-    banks: Sequence[str],
-    pace: Pace,
-    screen: Screen,
-) -> None:
-    """Watch until every bank has reported and the monitor has seen it all, or nothing happens any more."""
-    patience = _Patience(pace.deadline_seconds + _PATIENCE_SECONDS)
-    title = f"{len(banks)} banks settle {len(trades)} trades"
-    with screen.trading(title, len(trades), sum(trade.messages for trade in trades)) as show:
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = round(time.monotonic() - began, 2)
+
+    def perform(self) -> Result:
+        """Everything but the stopping."""
+        step = self._screen.step
+        with self.phase("start"):
+            self.venue.start()
+        with self.phase("connect"):
+            self.venue.open_market()
+        with Observer(self._folder, self.venue.backbone.connection(Role.OPERATOR)) as observer:
+            with self.phase("trading"):
+                self._trade(observer)
+            with self.phase("anchoring"), step("the last block is sealed and anchored"):
+                self._settle_down(observer)
+        with self.phase("close"), step("banks and regulator report"):
+            self.venue.close_market()
+        with self.phase("audit"), step("an auditor recomputes everything and makes the proofs"):
+            evidence = self._evidence(self._audit())
+        with self.phase("proofs"), step("a proof is verified, and refused with one byte changed"):
+            story = _story(self._folder, evidence)
+            proving = None if story is None else _prove(self._folder, story)
+        return Result(
+            evidence=evidence,
+            checks=[*checks(evidence), _command_check(proving)],
+            story=story,
+            proving=proving,
+            durable=self.venue.durable,
+            pace=self._pace,
+            seconds=self._seconds,
+        )
+
+    def _trade(self, observer: Observer) -> None:
+        """Watch until every bank has reported and the monitor has seen it all, or nothing happens any more."""
+        patience = _Patience(self._pace.deadline_seconds + _PATIENCE_SECONDS)
+        title = f"{len(self._banks)} banks settle {len(self._trades)} trades"
+        messages = sum(trade.messages for trade in self._trades)
+        with self._screen.trading(title, len(self._trades), messages) as show:
+            while True:
+                sight = observer.look(_LOOK_SECONDS)
+                show(sight)
+                self.venue.check()
+                reported = all(self._folder.report(bank).exists() for bank in self._banks)
+                if sight.ended >= len(self._trades) and reported:
+                    return
+                if patience.over((sight.figures.events, sight.sealed)):
+                    return
+
+    def _settle_down(self, observer: Observer) -> None:
+        """Wait until all trades are sealed and the newest block is final on the chain, or nothing happens any more."""
+        patience = _Patience(_PATIENCE_SECONDS)
         while True:
             sight = observer.look(_LOOK_SECONDS)
-            show(sight)
-            venue.check()
-            if sight.ended >= len(trades) and all(folder.report(bank).exists() for bank in banks):
+            self.venue.check()
+            if sight.sealed >= len(self._trades) and sight.anchored >= sight.blocks:
                 return
-            if patience.over((sight.figures.events, sight.sealed)):
+            if patience.over((sight.blocks, sight.anchors)):
                 return
 
+    def _audit(self) -> Audited:
+        """What the auditor's process reports."""
+        folder = self._folder
+        task = AuditTask(
+            account=self.venue.account(AUDITOR.participant),
+            store=folder.public.store,
+            log_key=folder.public.verifier_key,
+            rpc=self.venue.rpc,
+            chain_id=CHAIN_ID,
+            contract=self.venue.contract,
+            proofs=folder.proofs,
+        )
+        write(folder.audit_task, task)
+        told = {
+            "PARLEY_AUDITOR_TASK": str(folder.audit_task),
+            "PARLEY_AUDITOR_REPORT": str(folder.audit_report),
+        }
+        process = ChildProcess.start(
+            AUDITOR.participant,
+            [sys.executable, "-m", "deploy.demo.auditor"],
+            log=folder.stack.log_file(AUDITOR.participant),
+            pid_file=folder.stack.pid_file(AUDITOR.participant),
+            env=os.environ | told,
+            cwd=CHECKOUT,
+        )
+        try:
+            deadline = time.monotonic() + _AUDIT_SECONDS
+            while process.exit_code is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if process.exit_code is None:
+                raise StartError(
+                    f"The auditor was not done after {_AUDIT_SECONDS:.0f} s.\n{process.last_lines()}"
+                )
+            if process.exit_code != 0:
+                raise StartError(process.obituary())
+        finally:
+            process.stop()
+        return read(folder.audit_report, Audited)
 
-def _settle_down(venue: Venue, observer: Observer, trades: int) -> Sight:
-    """Wait until all trades are sealed and the newest block is final on the chain, or nothing happens any more."""
-    patience = _Patience(_PATIENCE_SECONDS)
-    while True:
-        sight = observer.look(_LOOK_SECONDS)
-        venue.check()
-        if sight.sealed >= trades and sight.anchored >= sight.blocks:
-            return sight
-        if patience.over((sight.blocks, sight.anchors)):
-            return sight
+    def _evidence(self, audited: Audited) -> Evidence:
+        """What everybody has to say."""
+        reader = Reader(self.venue.backbone.connection(Role.OPERATOR))
+        rejections = [
+            decode(record.value() or b"", Rejection) for record in reader.read_partition(REJECTED, 0)
+        ]
+        return Evidence(
+            trades=self._trades,
+            institutions=self._institutions,
+            reports=[read(self._folder.report(bank), Report) for bank in self._banks],
+            figures=StateFile(self._folder.figures).load().figures,
+            rejections=Counter(rejection.reason for rejection in rejections),
+            audited=audited,
+        )
 
 
 class _Patience:
@@ -209,54 +249,8 @@ class _Patience:
         return now - self._since > self._seconds
 
 
-def _audit(venue: Venue, folder: DemoFolder) -> Audited:
-    """What the auditor's process reports."""
-    task = AuditTask(
-        account=venue.account(AUDITOR.participant),
-        store=folder.public.store,
-        log_key=folder.public.verifier_key,
-        rpc=venue.rpc,
-        chain_id=CHAIN_ID,
-        contract=venue.contract,
-        proofs=folder.proofs,
-    )
-    write(folder.audit_task, task)
-    process = ChildProcess.start(
-        "auditor",
-        [sys.executable, "-m", "deploy.demo.auditor"],
-        log=folder.stack.log_file("auditor"),
-        pid_file=folder.stack.pid_file("auditor"),
-        env=os.environ
-        | {
-            "PARLEY_AUDITOR_TASK": str(folder.audit_task),
-            "PARLEY_AUDITOR_REPORT": str(folder.audit_report),
-        },
-        cwd=CHECKOUT,
-    )
-    try:
-        deadline = time.monotonic() + _AUDIT_SECONDS
-        while process.exit_code is None:
-            if time.monotonic() > deadline:
-                raise StartError(
-                    f"the auditor was not done after {_AUDIT_SECONDS:.0f} s.\n{process.last_lines()}"
-                )
-            time.sleep(0.05)
-        if process.exit_code != 0:
-            raise StartError(process.obituary())
-    finally:
-        process.stop()
-    return read(folder.audit_report, Audited)
-
-
-def _rejections(venue: Venue) -> Mapping[str, int]:
-    """Refused messages by reason, as the operator's own topic has them."""
-    reader = Reader(venue.backbone.connection(Role.OPERATOR))
-    records = reader.read_partition(REJECTED, 0)
-    return Counter(decode(record.value() or b"", Rejection).reason for record in records)
-
-
 def _story(folder: DemoFolder, evidence: Evidence) -> Story | None:
-    """The first trade that settled, from the block store; ``None`` where none did."""
+    """The first trade that settled, from the block store; ``None`` where none did, or its block does not verify."""
     log_key = parse_verifier_key(folder.public.verifier_key.read_text(encoding="ascii").strip())
     store = BlockStore(from_folder(folder.public.store), log_key)
     names = {each.participant: each.legal_name for each in evidence.institutions}
@@ -268,14 +262,16 @@ def _story(folder: DemoFolder, evidence: Evidence) -> Story | None:
     }
     for trade in evidence.trades:
         if trade.uti in settled:
-            return tell(store, settled[trade.uti], evidence.audited, names)
+            with suppress(ProofError):  # the auditor has found it too, and says more about it
+                return tell(store, settled[trade.uti], evidence.audited, names)
     return None
 
 
-def _prove(folder: DemoFolder, story: Story) -> Proving:
+def _prove(folder: DemoFolder, story: Story) -> Proving | None:
+    """What the command says of the story's proof; ``None`` if the auditor could not make one."""
     proof = folder.proofs / f"{story.transaction}.proof"
     if not proof.exists():
-        raise ProofError(f"{proof} was not made; see the auditor's log")
+        return None
     changed, place = changed_copy(proof, folder.stack.run)
     key = folder.public.verifier_key
     return Proving(command_line(proof, key), verify(proof, key), place, verify(changed, key))
@@ -284,7 +280,9 @@ def _prove(folder: DemoFolder, story: Story) -> Proving:
 def _command_check(proving: Proving | None) -> Check:
     claim = "`parley verify` accepts a proof, and refuses it with one byte changed"
     if proving is None:
-        return Check(claim, ("no trade has settled, so there is no proof to try",))
+        return Check(
+            claim, ("there is no proof to try: no trade has settled, or its proof could not be made",)
+        )
     faults = []
     if not proving.verified.good:
         faults.append(f"it was refused: {proving.verified.output}")

@@ -144,7 +144,7 @@ def test_nothing_is_left_running_at_the_end(finished: Finished) -> None:
 
 def test_a_trade_that_ends_otherwise_than_its_scenario_says_makes_the_exit_code_bad(tmp_path: Path) -> None:
     folder = tmp_path / "otherwise"
-    result = run(folder, "--trades", "5", "--deadline", "10", program=("-c", OTHERWISE))
+    result = run(folder, "--trades", "5", "--deadline", "20", program=("-c", OTHERWISE))
     assert result.exit_code == 1, result.output
     assert "✗ every trade ended as its scenario says" in result.output
     told = " ".join(result.output.split())
