@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -21,13 +22,21 @@ def due_time(entry: Entry) -> int | None:
     return entry.due
 
 
-KEYS = st.sampled_from([b"a", b"b", b"c", b"d"])
+THROUGH = (b"a", b"b")
+"""Keys whose changes the changelog has at each commit."""
+BEHIND = (b"c", b"d")
+"""Keys that are put with marks, and that the changelog may have later."""
+KEYS = st.sampled_from(THROUGH + BEHIND)
 DUES = st.one_of(st.none(), st.integers(0, 20))
 ENTRIES = st.builds(Entry, st.integers(0, 3), DUES)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """``now`` holds what should be read; ``committed`` and ``saved`` what a rollback should bring back."""
+    """``now`` holds what should be read; ``committed`` and ``saved`` what a rollback should bring back.
+
+    ``changelog`` holds what the commits wrote, and ``made`` every committed change with its mark, in order: what the
+    changelog lacks must be among those from the store's oldest mark on.
+    """
 
     @initialize(entries=st.dictionaries(KEYS, ENTRIES))
     def restore(self, entries: dict[bytes, Entry]) -> None:
@@ -37,16 +46,27 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.loaded()
         self.now = dict(entries)
         self.committed = dict(entries)
-        self.saved: dict[bytes, Entry] | None = None
+        self.changelog = dict(entries)
+        self.mark = 0
+        self.making: list[tuple[int, bytes, Entry | None]] = []
+        self.made: list[tuple[int, bytes, Entry | None]] = []
+        self.saved: tuple[dict[bytes, Entry], int] | None = None
 
     @rule(key=KEYS, entry=ENTRIES)
     def put(self, key: bytes, entry: Entry) -> None:
-        self.store.put(key, entry)
+        if key in BEHIND:
+            self.store.put(key, entry, self.mark)
+            self.making.append((self.mark, key, entry))
+            self.mark += 1
+        else:
+            self.store.put(key, entry)
         self.now[key] = entry
 
     @rule(key=KEYS)
     def delete(self, key: bytes) -> None:
         self.store.delete(key)
+        if key in BEHIND:
+            self.making.append((self.mark, key, None))
         self.now.pop(key, None)
 
     @rule(before=st.integers(0, 21), later=DUES)
@@ -66,30 +86,36 @@ class StoreMachine(RuleBasedStateMachine):
                 self.put(key, Entry(0, later))
 
     @precondition(lambda self: self.saved is None)
-    @rule()
-    def commit(self) -> None:
-        changes = dict(self.store.changes())
-        replayed = dict(self.committed)
-        for key, entry in changes.items():
-            if entry is None:
-                replayed.pop(key, None)
-            else:
-                replayed[key] = entry
-        assert replayed == self.now, "the changelog leads from one commit to the next"
+    @rule(behind=st.integers(0, 5))
+    def commit(self, behind: int) -> None:
+        """Let the changelog be ``behind`` changes late."""
+        self.store.write_before = self.mark - behind
+        for key, entry in dict(self.store.changes()).items():
+            self.apply(self.changelog, key, entry)
         self.store.commit()
         self.committed = dict(self.now)
+        self.made += self.making
+        self.making = []
+
+    @staticmethod
+    def apply(entries: dict[bytes, Entry], key: bytes, entry: Entry | None) -> None:
+        if entry is None:
+            entries.pop(key, None)
+        else:
+            entries[key] = entry
 
     @rule()
     def rollback(self) -> None:
         self.store.rollback()
         self.now = dict(self.committed)
+        self.making = []
         self.saved = None
 
     @precondition(lambda self: self.saved is None)
     @rule()
     def savepoint(self) -> None:
         self.store.savepoint()
-        self.saved = dict(self.now)
+        self.saved = dict(self.now), len(self.making)
 
     @precondition(lambda self: self.saved is not None)
     @rule(keep=st.booleans())
@@ -99,7 +125,8 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.release()
         else:
             self.store.rollback_to_savepoint()
-            self.now = self.saved
+            self.now, made = self.saved
+            del self.making[made:]
         self.saved = None
 
     @invariant()
@@ -109,12 +136,22 @@ class StoreMachine(RuleBasedStateMachine):
         assert all(self.store.get(key) == self.now.get(key) for key in (b"a", b"b", b"c", b"d"))
 
     @invariant()
+    def the_changelog_and_what_was_made_since_the_oldest_mark_give_the_state(self) -> None:
+        oldest = self.store.oldest_mark()
+        restored = dict(self.changelog)
+        for mark, key, entry in self.made:
+            if oldest is not None and mark >= oldest:
+                self.apply(restored, key, entry)
+        assert restored == self.committed
+
+    @invariant()
     def the_next_timer_is_the_earliest(self) -> None:
         dues = [entry.due for entry in self.now.values() if entry.due is not None]
         assert self.store.next_due() == min(dues, default=NEVER)
 
 
 TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 def test_an_entry_put_back_at_the_time_it_was_woken_for_waits_for_its_next_time() -> None:
