@@ -79,6 +79,7 @@ class Directory:
         other._entries = dict(self._entries)
         other._versions = dict(self._versions)
         other._signers = dict(self._signers)
+        other._keys = set(self._keys)
         other._owners = dict(self._owners)
         return other
 

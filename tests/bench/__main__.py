@@ -17,6 +17,7 @@ from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
 from tests.bench.floor import verifications_per_second
 from tests.bench.latency import inbox_latency
+from tests.bench.projection import projected
 from tests.bench.sealing import merkle_leaves_per_second, sealed_per_second
 from tests.bench.state import bytes_per_open_transaction
 from tests.bench.venue import Venue, load
@@ -40,6 +41,7 @@ MEANINGS = {
     "inbox_p99_ms": "  99th percentile, ms",
     "sealed_per_second": "messages sealed into blocks a second",
     "merkle_leaves_per_second": "Merkle leaves a second",
+    "projected_per_second": "events projected into PostgreSQL a second",
     "bytes_per_open_transaction": "router's memory for an open transaction, bytes",
 }
 
@@ -50,6 +52,8 @@ def measure(messages: int, warm_up: int, say: Callable[[str], None]) -> dict[str
     say("memory and trees")
     found["bytes_per_open_transaction"] = bytes_per_open_transaction()
     found["merkle_leaves_per_second"] = merkle_leaves_per_second()
+    say("projecting into PostgreSQL")
+    found["projected_per_second"] = projected().events
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         stack = StackFolder(Path(folder))
         say("starting the broker")

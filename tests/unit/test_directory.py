@@ -96,10 +96,11 @@ def directory(empty: Directory) -> Directory:
 
 
 def refused(directory: Directory, envelope: Envelope, why: str) -> None:
-    """Neither admitted nor taken as the next record, with this reason; and nothing has changed."""
+    """Neither admitted nor taken as the next record, with this reason, by it or a copy of it; and nothing has changed."""
     before = face(directory)
-    with pytest.raises(DirectoryError, match=why):
-        directory.admit(envelope, NOW)
+    for either in (directory, directory.copy()):
+        with pytest.raises(DirectoryError, match=why):
+            either.admit(envelope, NOW)
     record = DirectoryRecord(directory.version + 1, directory.chain, NOW, encode(envelope))
     with pytest.raises(DirectoryError, match=why):
         directory.apply(encode(record))
@@ -144,6 +145,13 @@ class TestWhoIsAdmitted:
             Signer("bank-b", BOB.public, 3),
             Signer("bank-b", CAROL.public, 3),
         }
+
+
+def test_a_copy_goes_on_without_changing_what_it_was_copied_from(directory: Directory) -> None:
+    before, copy = face(directory), directory.copy()
+    assert face(copy) == before
+    admitted(copy, BANK_B, BOB, REGISTRAR)
+    assert face(directory) == before
 
 
 class TestRule1TheFirstEntryIsTheRegistrars:
