@@ -104,7 +104,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="where everything goes (default: .parley/demo)",
     )
     parser.add_argument(
-        "--deadline", type=_seconds, default=30.0, help="seconds each trade may take (default: 30)"
+        "--deadline", type=_seconds, default=25.0, help="seconds each trade may take (default: 25)"
     )
     parser.add_argument(
         "--rate", type=_seconds, default=40.0, help="trades opened a second at most (default: 40)"

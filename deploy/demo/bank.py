@@ -38,21 +38,25 @@ UNVERIFIED: Final = "bank.inbox.unverified"
 FAILED: Final = "bank.failed"
 DONE: Final = "bank.done"
 
-OPEN_AT_ONCE: Final = 16
-"""Trades that a bank has opened and that have not ended; a slow machine so slows the opening, and not the answers."""
+OPEN_AT_ONCE: Final = 8
+"""Trades that a bank has opened and waits for. So a slow machine slows the opening of trades, and not the answers, and
+every trade has its time; at 8, twelve banks keep two cores busy.
+"""
 _LATE_SECONDS: Final = 0.5
 
 
 class _Trade:
     """One order, and how far it is."""
 
-    __slots__ = ("deal", "ending", "order", "refused", "waits_for")
+    __slots__ = ("counts", "deal", "ending", "order", "refused", "waits_for")
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.deal: Deal | None = None
         self.ending: Ending | None = None
         self.refused: list[str] = []
+        self.counts = False
+        """Whether it is among those opened and waited for."""
         self.waits_for = 0
         """Own messages on their way."""
 
@@ -116,6 +120,7 @@ class Bank:
         for trade in self._trades.values():
             if trade.order.side is Side.RECEIVE:
                 await self._room.acquire()
+                trade.counts = True
                 work.create_task(self._open(trade))
                 await asyncio.sleep(self._orders.pause_seconds)
 
@@ -176,7 +181,9 @@ class Bank:
             self._end(trade, _ending(said))
             return
         answer = dialogue.reply(trade.order, said)
-        if answer is not None:
+        if answer is None:
+            self._wait_no_more(trade)
+        else:
             trade.waits_for += 1
             work.create_task(self._say(trade, event.deal, answer))
 
@@ -216,10 +223,14 @@ class Bank:
         if trade.ending is not None:
             return
         trade.ending = ending
-        if trade.order.side is Side.RECEIVE:
-            self._room.release()
+        self._wait_no_more(trade)
         _log(ENDED, uti=trade.order.uti, ending=ending)
         self._look_around()
+
+    def _wait_no_more(self, trade: _Trade) -> None:
+        if trade.counts:
+            trade.counts = False
+            self._room.release()
 
     def _look_around(self) -> None:
         if all(trade.over for trade in self._trades.values()):
