@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from deploy.process import ChildProcess
 from tests.broker_log import BrokerLog, tell, wait_for
 from tests.fix_backbone import RunningBackbone
 from tests.load import Load
@@ -18,7 +19,8 @@ pytestmark = pytest.mark.timeout(180)
 ADDRESSES = ("alice", "bob")
 IN_TIME_MS = 1_000
 FAILOVER_MS = 10_000
-LIVES = 6
+LIVES = 5
+STEPS = ("consumed:40", "produced:3", "offsets_sent:3", "committing:3", "committed:3")
 
 
 def compare(running: RunningBackbone, load: Load, kills: int) -> None:
@@ -47,7 +49,7 @@ def reached(log: BrokerLog, events: int) -> bool:
 
 def test_routers_killed_again_and_again_at_any_moment(routed: RunningBackbone) -> None:
     moments = random.Random(1)
-    load = Load.of(routed, messages=3_000, rate=300, seed="any moment")
+    load = Load.of(routed, messages=2_000, rate=250, seed="any moment")
     with BrokerLog(routed) as log:
         for _ in range(LIVES):
             log.refresh()
@@ -58,20 +60,22 @@ def test_routers_killed_again_and_again_at_any_moment(routed: RunningBackbone) -
     compare(routed, load, LIVES)
 
 
-@pytest.mark.parametrize(
-    "place", ["consumed:40", "produced:3", "offsets_sent:3", "committing:3", "committed:3"]
-)
-def test_a_router_that_dies_at_any_step_of_a_commit_loses_and_doubles_nothing(
-    routed: RunningBackbone, place: str
+def test_a_router_that_dies_at_each_step_of_a_commit_loses_and_doubles_nothing(
+    routed: RunningBackbone,
 ) -> None:
-    load = Load.of(routed, messages=600, rate=200, seed=place)
-    routed.processes["router-1"].kill()
-    routed.launch("router", "1", crash_at=f"stream.{place}")
-    dying = routed.processes["router-1"]
-    wait_for(lambda: dying.exit_code is not None, lambda: f"router-1 to die at {place}")
-    assert dying.exit_code == -signal.SIGKILL, dying.obituary()
+    load = Load.of(routed, messages=400, rate=100, seed="each step")
+    for step in STEPS:
+        routed.processes["router-1"].kill()
+        routed.launch("router", "1", crash_at=f"stream.{step}")
+        dying = routed.processes["router-1"]
+        wait_for(partial(has_ended, dying), partial("router-1 to die at {}".format, step))
+        assert dying.exit_code == -signal.SIGKILL, dying.obituary()
     routed.launch("router", "1")
-    compare(routed, load, 2)
+    compare(routed, load, 2 * len(STEPS))
+
+
+def has_ended(process: ChildProcess) -> bool:
+    return process.exit_code is not None
 
 
 def test_pipelines_of_a_router_that_stays_dead_are_taken_over(routed: RunningBackbone) -> None:
@@ -91,6 +95,6 @@ def test_pipelines_of_a_router_that_stays_dead_are_taken_over(routed: RunningBac
         ]
     failover = max(firsts) - killed_at
     tell(f"every pipeline went on {failover} ms after the kill")
-    assert failover <= FAILOVER_MS
+    assert failover <= IN_TIME_MS + FAILOVER_MS
     compare(routed, load, 1)
     routed.start("router", "1")
