@@ -160,5 +160,5 @@ class Handler(Protocol[V, D]):
         ...
 
     def after_commit(self, partitions: Sequence[Partition[V, D]]) -> None:
-        """Look at what was committed (``emitted`` and ``deferred`` are still there); changes nothing."""
+        """Look at what was committed (``emitted`` and ``deferred`` are still there); change nothing."""
         ...

@@ -27,6 +27,7 @@ the group waits for them; so a revoked partition is simply dropped: all that it 
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, cast
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from streams import metrics
 from streams.crashpoint import crash_point
@@ -48,8 +49,10 @@ from streams.errors import (
     StreamError,
 )
 from streams.handler import Partition
+from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
 from streams.outcome import is_fenced, kafka_error, stream_error
 from streams.reader import Reader
+from streams.ticks import Tick, Ticker
 from streams.transaction import TransactionalProducer
 
 if TYPE_CHECKING:
@@ -63,21 +66,16 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 D = TypeVar("D")
 
+__all__ = ["READY", "SESSION_LOST", "Processor", "ProcessorConfig", "Session"]
+
 log = structlog.get_logger()
 
-READY: Final = "service.ready"
-ASSIGNED: Final = "stream.partition.assigned"
-REVOKED: Final = "stream.partition.revoked"
 ABORTED: Final = "stream.transaction.aborted"
-SESSION_LOST: Final = "stream.session.lost"
-CLIENT_ERROR: Final = "stream.client.error"
 DEAD_LETTERED: Final = "stream.record.dead_lettered"
 
 _MAX_ATTEMPTS: Final = 5
 _PAUSE_SECONDS: Final = 0.2
-_OFFSETS_SECONDS: Final = 60.0
 _LAG_INTERVAL_SECONDS: Final = 5.0
-_QUIET_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +134,13 @@ class Processor(Generic[V, D]):
 
 
 class _Assigned(Generic[V, D]):
-    """A partition of ours: its state, the next offset to process, and the tick that is on its way."""
+    """A partition of ours: its state, and the next offset to process."""
 
-    __slots__ = ("partition", "position", "tick_offset", "tick_sent")
+    __slots__ = ("partition", "position")
 
     def __init__(self, partition: Partition[V, D], position: int) -> None:
         self.partition = partition
         self.position = position
-        self.tick_sent = False
-        self.tick_offset = -1
 
 
 class Session(Generic[V, D]):
@@ -157,7 +153,7 @@ class Session(Generic[V, D]):
         self._assigned: dict[int, _Assigned[V, D]] = {}
         self._recovered: list[int] = []
         self._reader = Reader(connection)
-        self._ticker = Producer(connection.producer(linger_ms=0))
+        self._ticker = Ticker(connection.producer(linger_ms=0), config.topic)
         self._lag_at = 0.0
         self._leaving = False
         self.joined = False
@@ -183,11 +179,7 @@ class Session(Generic[V, D]):
 
     def step(self) -> None:
         """Consume one batch, process it, commit it; send the ticks that are due."""
-        config = self._config
-        try:
-            messages = self._consumer.consume(config.batch_records, config.commit_interval_ms / 1_000)
-        except KafkaException as exception:
-            raise stream_error(kafka_error(exception), f"consuming {config.topic}") from exception
+        messages = self._consume(self._config.batch_records, self._config.commit_interval_ms / 1_000)
         crash_point("stream.consumed")
         if self._recovered:
             self._commit_recovered()
@@ -195,16 +187,21 @@ class Session(Generic[V, D]):
             batch = self._by_partition(messages)
             if batch:
                 self._transact(batch)
-        try:
-            self._send_ticks(time.time_ns() // 1_000_000)
-        except KafkaException as exception:
-            raise stream_error(kafka_error(exception), f"appending a tick to {config.topic}") from exception
+        self._send_ticks()
         self._observe_lag()
 
     def close(self) -> None:
         """Drop both clients. A static member does not leave its group: its next life gets its partitions back."""
         self._consumer.close()
         self._producer.close()
+        # Callbacks tie the session to its clients in a cycle, which would keep these alive until it is collected.
+        del self._ticker, self._reader
+
+    def _consume(self, limit: int, seconds: float) -> list[Message]:
+        try:
+            return self._consumer.consume(limit, seconds)
+        except KafkaException as exception:
+            raise stream_error(kafka_error(exception), f"consuming {self._config.topic}") from exception
 
     def _by_partition(self, messages: list[Message]) -> dict[int, list[Record]]:
         batch: dict[int, list[Record]] = {}
@@ -257,6 +254,8 @@ class Session(Generic[V, D]):
         """Commit what handlers corrected on assignment, before the first record."""
         recovered = [self._assigned[index] for index in self._recovered if index in self._assigned]
         self._recovered = []
+        if not recovered:
+            return
         topic = self._config.topic
         offsets = [TopicPartition(topic, each.partition.index, each.position) for each in recovered]
         try:
@@ -274,8 +273,6 @@ class Session(Generic[V, D]):
             self._tell_takeover(error)
         for offset in offsets:
             self._assigned[offset.partition].position = offset.offset
-        for partition in touched:
-            partition.store.commit()
         self._handler.after_commit(touched)
         for partition in touched:
             partition.commit()
@@ -313,7 +310,7 @@ class Session(Generic[V, D]):
         deadline = time.monotonic() + self._config.session_timeout_ms / 1_000
         # Two heartbeats, at a quarter of the session timeout each, and the answer has come.
         while time.monotonic() < deadline:
-            for message in self._consumer.consume(1, 0.1):
+            for message in self._consume(1, 0.1):
                 answer = message.error()
                 if answer is not None and is_fenced(answer):
                     raise error
@@ -373,27 +370,12 @@ class Session(Generic[V, D]):
 
     # Time --------------------------------------------------------------------------------------------------------------
 
-    def _send_ticks(self, now: int) -> None:
-        """Append a tick to each partition with a timer due by our clock, unless one is on its way already."""
-        self._ticker.poll(0)
+    def _send_ticks(self) -> None:
+        """Have a tick in each partition with a timer due by our clock."""
+        now = time.time_ns() // 1_000_000
         for index, assigned in self._assigned.items():
-            if assigned.tick_sent:
-                if assigned.tick_offset < 0 or assigned.position <= assigned.tick_offset:
-                    continue
-                assigned.tick_sent = False
             if assigned.partition.store.next_due() < now:
-                self._send_tick(index, assigned)
-
-    def _send_tick(self, index: int, assigned: _Assigned[V, D]) -> None:
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            # A tick that failed is sent again by the next step.
-            assigned.tick_sent = error is None
-            assigned.tick_offset = -1 if error is not None else cast("int", message.offset())
-
-        assigned.tick_sent, assigned.tick_offset = True, -1
-        self._ticker.produce(self._config.topic, None, None, index, on_delivery=delivered)
-        self._ticker.poll(0)
-        metrics.TICKS.labels(self._config.topic).inc()
+                self._ticker.tick(index, assigned.position)
 
     def _observe_lag(self) -> None:
         if time.monotonic() < self._lag_at:
@@ -450,67 +432,10 @@ class Session(Generic[V, D]):
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for revoked in partitions:
             self._assigned.pop(revoked.partition, None)
+            with contextlib.suppress(KeyError):
+                metrics.LAG.remove(revoked.topic, str(revoked.partition))
             log.info(REVOKED, topic=self._config.topic, partition=revoked.partition)
         consumer.unassign()
-
-
-class Tick:
-    """A record's time without the record, for waking what is due before it."""
-
-    __slots__ = ("_record",)
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def topic(self) -> str | None:
-        return self._record.topic()
-
-    def partition(self) -> int | None:
-        return self._record.partition()
-
-    def offset(self) -> int | None:
-        return self._record.offset()
-
-    def key(self) -> bytes | None:
-        return None
-
-    def value(self) -> bytes | None:
-        return None
-
-    def timestamp(self) -> tuple[int, int]:
-        return self._record.timestamp()
-
-    def headers(self) -> Headers | None:
-        return None
-
-
-def client_errors(topic: str) -> Callable[[KafkaError], None]:
-    """An ``error_cb`` that tells of brokers being away, once in a while: the driver tries again forty times a second."""
-    quiet_until = 0.0
-
-    def told(error: KafkaError) -> None:
-        nonlocal quiet_until
-        if time.monotonic() > quiet_until:
-            quiet_until = time.monotonic() + _QUIET_SECONDS
-            log.warning(CLIENT_ERROR, topic=topic, code=error.name(), reason=error.str())
-
-    return told
-
-
-def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
-    """The group's committed offset for each partition (negative where there is none).
-
-    Waits for transactions that have offsets pending (KIP-447: a read_committed consumer asks for stable offsets), so
-    that what a process which has just lost the partition may still commit is known first.
-    """
-    try:
-        stable = consumer.committed(partitions, _OFFSETS_SECONDS)
-    except KafkaException as exception:
-        raise stream_error(kafka_error(exception), "fetching committed offsets") from exception
-    for partition in stable:
-        if partition.error is not None:
-            raise stream_error(partition.error, f"fetching the committed offset of {partition.topic}")
-    return stable
 
 
 def _is_poison(error: Exception) -> bool:

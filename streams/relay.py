@@ -16,8 +16,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streams import metrics
 from streams.crashpoint import crash_point
 from streams.errors import SessionLostError
+from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
 from streams.outcome import is_missing, kafka_error, stream_error
-from streams.processor import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
