@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 import structlog
@@ -61,6 +61,8 @@ WRITE_BEHIND = 20_000
 """Events of a pipeline after which a changed transaction is written to router-state at the latest: most end and are
 forgotten before, and a restart replays no more of the firehose than this.
 """
+WRITE_EVERY = 3_600_000
+"""After so long (ms) at the latest, so that a quiet pipeline needs no more of the firehose than is surely kept."""
 
 
 class Delivery(NamedTuple):
@@ -104,23 +106,26 @@ class Router:
         return value
 
     def timer(self, value: State) -> int | None:
-        return (
-            lifecycle.wakes_at(value, self._limits.remembered)
-            if isinstance(value, TransactionState)
-            else None
-        )
+        if isinstance(value, TransactionState):
+            return lifecycle.wakes_at(value, self._limits.remembered)
+        if value.replay_from == value.sequence:
+            return None
+        return (value.time // WRITE_EVERY + 1) * WRITE_EVERY
 
     def assigned(self, partition: RouterPartition, committed: int | None, history: History) -> int | None:
         """Bring the state up to the firehose's end, which is the truth, and go on after the last record it came from."""
         position = _position(partition)
-        length = _length(partition.index, position, history)
+        tail = history.last_record(FIREHOSE, partition.index)
+        length = _length(partition.index, position, tail, history)
         # The state was committed together with the offset, so it knows better unless the firehose has gone on without it.
         knows = PIPELINE_KEY in partition.store and length == position.sequence
         if rebuilt := length < position.sequence:
             # The state is of a longer firehose that is no more, and so is the committed offset.
             _forget(partition)
             committed, position = None, NEW_PIPELINE
-        position = self._replay(partition, position, history, write_behind=not rebuilt)
+        if tail is not None:
+            lacking = _lacking(partition.index, position.replay_from, tail, history)
+            position = self._replay(partition, position, lacking, write_behind=not rebuilt)
         following = position.ingest_offset + 1
         if not knows:
             following = max(committed or 0, following)
@@ -128,15 +133,17 @@ class Router:
         return following
 
     def _replay(
-        self, partition: RouterPartition, position: PipelineState, history: History, *, write_behind: bool
+        self,
+        partition: RouterPartition,
+        position: PipelineState,
+        lacking: Iterator[tuple[FirehoseEvent, bytes]],
+        *,
+        write_behind: bool,
     ) -> PipelineState:
         """Take from the firehose every change that router-state lacks, and give where the pipeline then stands."""
         store = partition.store
         sequence = position.replay_from
-        start = history.first(FIREHOSE, partition.index, lambda record: _event(record).sequence >= sequence)
-        for record in history.read_partition(FIREHOSE, partition.index, start):
-            event, data = _event(record), record.value()
-            assert data is not None
+        for event, data in lacking:
             if event.sequence != sequence or (
                 sequence == position.sequence and event.chain != position.chain
             ):
@@ -153,14 +160,14 @@ class Router:
             sequence += 1
         return position
 
-    def _place(self, partition: RouterPartition, position: PipelineState) -> None:
-        """Note where the pipeline stands, and let changes that are old enough be written to router-state."""
+    def _place(self, partition: RouterPartition, position: PipelineState, *, write: bool = False) -> None:
+        """Note where the pipeline stands, and let changes that are old enough, or all, be written to router-state."""
         store = partition.store
         oldest = store.oldest_mark()
         store.put(
             PIPELINE_KEY, position._replace(replay_from=position.sequence if oldest is None else oldest)
         )
-        store.write_before = position.sequence - WRITE_BEHIND
+        store.write_before = position.sequence if write else position.sequence - WRITE_BEHIND
 
     def process(self, partition: RouterPartition, records: Sequence[Record]) -> None:
         """Judge records in order, ending what time has ended before each."""
@@ -169,7 +176,7 @@ class Router:
         proven = self._verify(
             [submission for submission in submissions if isinstance(submission, Submission)]
         )
-        store = partition.store
+        store, write = partition.store, False
         position = _position(partition)
         for record, submission in zip(records, submissions, strict=True):
             offset, at = record.offset(), max(record.timestamp()[1], position.time)
@@ -177,13 +184,16 @@ class Router:
             if due := store.pop_due(at + 1):
                 position = position._replace(time=at)
                 for key in due:
-                    position = self._wake(partition, position, key)
+                    if key == PIPELINE_KEY:
+                        write = True
+                    else:
+                        position = self._wake(partition, position, key)
             position = PipelineState(position.sequence, position.chain, offset, at, position.replay_from)
             if isinstance(submission, Submission):
                 position = self._judge(partition, position, submission, offset, next(proven))
             elif submission is not None:
                 self._refuse(partition, position, submission, offset)
-        self._place(partition, position)
+        self._place(partition, position, write=write)
 
     def before_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Sign the commit's receipts with one signature, and send every address what it is due, in order."""
@@ -302,11 +312,10 @@ def _position(partition: RouterPartition) -> PipelineState:
     return position or NEW_PIPELINE
 
 
-def _length(pipeline: int, position: PipelineState, history: History) -> int:
+def _length(pipeline: int, position: PipelineState, tail: Record | None, history: History) -> int:
     """How many events the firehose has had, as far as it tells."""
-    tail = history.last_record(FIREHOSE, pipeline)
     if tail is not None:
-        return _event(tail).sequence + 1
+        return _event(tail)[0].sequence + 1
     if position.sequence == 0 or history.first(FIREHOSE, pipeline, lambda _: True) == 0:
         return 0
     # Its offsets have been used and nothing is left: what it held was kept as long as it is kept.
@@ -318,10 +327,35 @@ def _length(pipeline: int, position: PipelineState, history: History) -> int:
     return position.sequence
 
 
-def _event(record: Record) -> FirehoseEvent:
+def _lacking(
+    pipeline: int, sequence: int, tail: Record, history: History
+) -> Iterator[tuple[FirehoseEvent, bytes]]:
+    """The events from ``sequence`` to the tail, found without a search where nothing was rolled back in between.
+
+    Then an event and the marker of its commit take two offsets at most.
+    """
+    offset = tail.offset()
+    assert offset is not None
+    behind = _event(tail)[0].sequence - sequence
+    if behind < 0:
+        return
+    start = max(offset - 2 * behind, 0)
+    records = history.read_partition(FIREHOSE, pipeline, start)
+    first = next(records, tail)
+    if start > 0 and _event(first)[0].sequence > sequence:
+        start = history.first(FIREHOSE, pipeline, lambda record: _event(record)[0].sequence >= sequence)
+        records = history.read_partition(FIREHOSE, pipeline, start)
+        first = next(records, tail)
+    for record in chain((first,), records):
+        event, data = _event(record)
+        if event.sequence >= sequence:
+            yield event, data
+
+
+def _event(record: Record) -> tuple[FirehoseEvent, bytes]:
     data = record.value()
     assert data is not None
-    return decode(data, FirehoseEvent)
+    return decode(data, FirehoseEvent), data
 
 
 def _forget(partition: RouterPartition) -> None:

@@ -268,6 +268,10 @@ class MemoryRouter:
         assert isinstance(position, PipelineState)
         return position._replace(replay_from=0)
 
+    def next_due(self, pipeline: int = 0) -> int:
+        """When the processor would send a tick, in ms."""
+        return self._partitions[pipeline].store.next_due()
+
     def transactions(self, pipeline: int = 0) -> dict[bytes, TransactionState]:
         """What is remembered."""
         entries = self._partitions[pipeline].store.items()

@@ -30,15 +30,15 @@ PARTIES = ("alice", "bob", "carol")
 MEMBERS = members(*PARTIES, "mallory")
 LIMITS = Limits(remembered=12)
 BAD = tuple(BAD_RECORDS.values())
-WRITE_BEHIND = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_memory() -> Iterator[None]:
-    """Write transactions to router-state after a few events, so that short streams meet it."""
-    before, handler.WRITE_BEHIND = handler.WRITE_BEHIND, WRITE_BEHIND
-    yield
-    handler.WRITE_BEHIND = before
+    """Write transactions to router-state after a few events or a short time, so that short streams meet it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handler, "WRITE_BEHIND", 4)
+        patch.setattr(handler, "WRITE_EVERY", 20)
+        yield
 
 
 # Streams -------------------------------------------------------------------------------------------------------------

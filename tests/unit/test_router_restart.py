@@ -141,6 +141,27 @@ def test_an_offset_that_was_lost_or_set_back_judges_nothing_again() -> None:
         assert len(router.rejections()) == 1
 
 
+def test_a_quiet_pipeline_is_written_within_the_hour_and_needs_the_firehose_no_more() -> None:
+    router, (deal,) = busy(1)
+    hour = START + handler.WRITE_EVERY
+    assert router.next_due() == min(hour, deal.terms.deadline + 1)
+    long_lasting = between(START + 2_000, lasting=80 * 86_400_000)
+    router.append(long_lasting.say("alice"), START + 2_000)
+    router.step()
+    router.append(None, hour)
+    router.step()
+    assert long_lasting.id in written(router)
+    assert router.next_due() == hour + handler.WRITE_EVERY, "to note that nothing is left to write"
+    router.append(None, router.next_due())
+    router.step()
+    assert router.next_due() == long_lasting.terms.deadline + 1, "and from then on it is left alone"
+    router.topics.expire(FIREHOSE, 0, len(router.firehose()))
+    before = router.transactions()
+    router.restart()
+    assert router.transactions() == before
+    assert long_lasting.id in before
+
+
 def test_a_firehose_emptied_by_retention_is_not_one_that_was_lost() -> None:
     router, (deal,) = busy(1)
     router.append(None, START)
