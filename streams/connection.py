@@ -10,10 +10,10 @@ ClientConfig = dict[str, str | int | float | bool]
 MAX_RECORD_BYTES: Final = 8 * 1024 * 1024
 """The largest record a service may write: a dead letter holds a refused 4 MiB record and its story."""
 
-SESSION_TIMEOUT_MS: Final = 8_000
+SESSION_TIMEOUT_MS: Final = 6_000
 """How long a dead process keeps its partitions; with the move itself, a failover stays under 10 s."""
 
-TRANSACTION_TIMEOUT_MS: Final = 8_000
+TRANSACTION_TIMEOUT_MS: Final = 6_000
 """How long a dead process's open transaction holds back readers, unless its successor aborts it sooner."""
 
 

@@ -94,8 +94,8 @@ class ProcessorConfig:
     batch_records: int = 1_000
     commit_interval_ms: int = 25
     linger_ms: int = 50
-    session_timeout_ms: int = 8_000
-    transaction_timeout_ms: int = 8_000
+    session_timeout_ms: int = 6_000
+    transaction_timeout_ms: int = 6_000
 
 
 class Processor(Generic[V, D]):

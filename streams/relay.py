@@ -53,7 +53,7 @@ class RelayConfig:
     dead_letter: str = "dead-letter"
     batch_records: int = 2_000
     gather_ms: int = 10
-    session_timeout_ms: int = 8_000
+    session_timeout_ms: int = 6_000
 
 
 class Relay:
