@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from confluent_kafka import KafkaException
 
-from streams.outcome import kafka_error, stream_error
+from streams.outcome import is_passing, kafka_error, stream_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ SESSION_LOST: Final = "stream.session.lost"
 CLIENT_ERROR: Final = "stream.client.error"
 
 _OFFSETS_SECONDS: Final = 60.0
+_REQUEST_SECONDS: Final = 3.0
 _QUIET_SECONDS: Final = 10.0
 
 
@@ -46,10 +47,16 @@ def committed_offsets(consumer: Consumer, partitions: list[TopicPartition]) -> l
     Waits for transactions that have offsets pending (KIP-447: a read_committed consumer asks for stable offsets), so
     that what a process which has just lost the partition may still commit is known first.
     """
-    try:
-        stable = consumer.committed(partitions, _OFFSETS_SECONDS)
-    except KafkaException as exception:
-        raise stream_error(kafka_error(exception), "fetching committed offsets") from exception
+    deadline = time.monotonic() + _OFFSETS_SECONDS
+    while True:
+        try:
+            stable = consumer.committed(partitions, _REQUEST_SECONDS)
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if not is_passing(error) or time.monotonic() > deadline:
+                raise stream_error(error, "fetching committed offsets") from exception
+        else:
+            break
     for partition in stable:
         if partition.error is not None:
             raise stream_error(partition.error, f"fetching the committed offset of {partition.topic}")

@@ -41,6 +41,19 @@ _PASSED_BY: Final = frozenset(
         KafkaError.OFFSET_OUT_OF_RANGE,
     }
 )
+_PASSING: Final = frozenset(
+    {
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._NOENT,  # noqa: SLF001 - no leader is known
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+    }
+)
 MEMBERSHIP_LOST: Final = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -65,6 +78,14 @@ def is_fenced(error: KafkaError) -> bool:
 def is_forbidden(error: KafkaError) -> bool:
     """Whether the user lacks a permission, which no retry will give it."""
     return error.code() in _FORBIDDEN
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Whether asking again may help: a broker is away, restarted, or has made the partition only just now.
+
+    The driver's own ``retriable`` leaves out time-outs and broken connections.
+    """
+    return error.retriable() or error.code() in _PASSING
 
 
 def is_missing(error: KafkaError) -> bool:

@@ -50,7 +50,7 @@ from streams.errors import (
 )
 from streams.handler import Partition
 from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
-from streams.outcome import is_fenced, kafka_error, stream_error
+from streams.outcome import is_fenced, is_passing, kafka_error, stream_error
 from streams.reader import Reader
 from streams.ticks import Tick, Ticker
 from streams.transaction import TransactionalProducer
@@ -223,7 +223,7 @@ class Session(Generic[V, D]):
         return batch
 
     def _on_error(self, error: KafkaError) -> None:
-        if not error.retriable():
+        if not is_passing(error):
             raise stream_error(error, f"consuming {self._config.topic}")
 
     # One transaction ---------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from streams.errors import ReadError, SessionLostError, StreamError
-from streams.outcome import kafka_error, stream_error
+from streams.outcome import is_passing, kafka_error, stream_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,21 +28,13 @@ if TYPE_CHECKING:
     from streams.handler import Record
 
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes start with an underscore
-_SETTLING: Final = frozenset(
-    {
-        KafkaError._NOENT,  # noqa: SLF001 - no leader known
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.LEADER_NOT_AVAILABLE,
-    }
-)
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _BATCH: Final = 5_000
 _FIRST_WINDOW: Final = 16
 _END_WAIT_MS: Final = 10
 _PATIENCE_SECONDS: Final = 30.0
+_REQUEST_SECONDS: Final = 3.0
 _RETRY_SECONDS: Final = 0.1
 _FOLLOW_WAIT_MS: Final = 100
 
@@ -94,7 +86,7 @@ class Reader:
                     elif error.code() == _EOF:
                         # The end of what is committed; it also tells the offset behind trailing commit markers.
                         position = max(position, offset)
-                    else:
+                    elif not is_passing(error):
                         raise _read_error(error, f"reading {topic}/{partition}")
                 if time.monotonic() - waiting_since > self._patience:
                     raise ReadError(
@@ -141,17 +133,19 @@ class Reader:
         deadline = time.monotonic() + self._patience
         while True:
             futures = self._admin.list_offsets(
-                request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._patience
+                request,
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                # A request caught by a dying broker is asked again, not waited for.
+                request_timeout=min(self._patience, _REQUEST_SECONDS),
             )
             try:
                 return int(next(iter(futures.values())).result().offset)
             except KafkaException as exception:
                 error = kafka_error(exception)
-                # A new partition or a restarted broker: no leader yet, or not the one that this client knows of.
-                settling = error.retriable() or error.code() in _SETTLING
-                if not settling or time.monotonic() > deadline:
+                if not is_passing(error) or time.monotonic() > deadline:
                     raise _read_error(error, f"looking up offsets of {topic}/{partition}") from exception
                 time.sleep(_RETRY_SECONDS)
+                # Asking for the topic also tells this client who leads it now.
                 self.partitions(topic)
 
 
@@ -202,7 +196,7 @@ class Follower:
             elif error.code() == _EOF:
                 self._positions[partition] = max(self._positions[partition], offset)
                 self._at_end.add(partition)
-            elif not error.retriable():
+            elif not is_passing(error):
                 raise _read_error(error, f"following {self._topic}/{partition}")
         return records
 

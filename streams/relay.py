@@ -17,7 +17,7 @@ from streams import metrics
 from streams.crashpoint import crash_point
 from streams.errors import SessionLostError
 from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
-from streams.outcome import is_missing, kafka_error, stream_error
+from streams.outcome import is_missing, is_passing, kafka_error, stream_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -128,7 +128,7 @@ class RelaySession:
                 if partition in self._assigned:
                     offsets[partition] = cast("int", message.offset()) + 1
                     records.append(cast("Record", message))
-            elif not error.retriable():
+            elif not is_passing(error):
                 raise stream_error(error, f"consuming {topic}")
         if not records:
             return

@@ -59,7 +59,8 @@ class Sums:
     partitions: int
     reader: Reader
     producer: Producer
-    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def send(self, partition: int, key: bytes, value: bytes | None) -> None:
         self.producer.produce(f"{self.topics}.input", value, key, partition)
@@ -76,18 +77,22 @@ class Sums:
             connection.bootstrap, connection.username, connection.password, instance, self.topics
         )
 
-    def start(self, instance: str = "1", crash_at: str = "") -> subprocess.Popen[str]:
+    def start(self, instance: str = "1", crash_at: str = "") -> subprocess.Popen[bytes]:
         """A processor in a process of its own."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.running_sums"],
-            cwd=ROOT,
-            env=os.environ | self.arguments(instance).environment() | {"PARLEY_CRASH_AT": crash_at},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        with self.log(len(self.processes)).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.running_sums"],
+                cwd=ROOT,
+                env=os.environ | self.arguments(instance).environment() | {"PARLEY_CRASH_AT": crash_at},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self.processes.append(process)
         return process
+
+    def log(self, number: int) -> Path:
+        """What the process of this number, in the order of starting, has said."""
+        return self.folder / f"{number}.log"
 
     def read(self, name: str, partition: int) -> list[Record]:
         return list(self.reader.read_partition(f"{self.topics}.{name}", partition))
@@ -102,7 +107,12 @@ class Sums:
         return sum(len(self.outputs(partition)) for partition in range(self.partitions))
 
     def await_outputs(self, count: int) -> None:
-        wait_for(lambda: self.count() >= count, f"{count} outputs, there are {self.count()}")
+        try:
+            wait_for(lambda: self.count() >= count, f"{count} outputs, there are {self.count()}")
+        except AssertionError:
+            for number in range(len(self.processes)):
+                print(self.log(number).read_text()[-4_000:])  # noqa: T201 - pytest shows it with the failure
+            raise
 
     def assert_exactly_once(self) -> None:
         """Everything read_committed in the output is what the input leads to, in order, once."""
@@ -120,7 +130,7 @@ class Sums:
 
 
 @contextlib.contextmanager
-def fresh_topics(kafka: Kafka) -> Iterator[Sums]:
+def fresh_topics(kafka: Kafka, folder: Path) -> Iterator[Sums]:
     """Topics of a test's own, and the end of all it started."""
     topics = f"sums-{uuid.uuid4().hex[:8]}"
     admin = AdminClient(kafka.admin.client())
@@ -133,19 +143,24 @@ def fresh_topics(kafka: Kafka) -> Iterator[Sums]:
     for future in admin.create_topics(new, operation_timeout=30).values():
         future.result()
     test = Sums(
-        kafka.admin, topics, PARTITIONS, Reader(kafka.admin), Producer(kafka.admin.producer(linger_ms=5))
+        kafka.admin,
+        topics,
+        PARTITIONS,
+        Reader(kafka.admin),
+        Producer(kafka.admin.producer(linger_ms=5)),
+        folder,
     )
     try:
         yield test
     finally:
         for process in test.processes:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 @pytest.fixture
-def sums(kafka: Kafka) -> Iterator[Sums]:
-    with fresh_topics(kafka) as test:
+def sums(kafka: Kafka, tmp_path: Path) -> Iterator[Sums]:
+    with fresh_topics(kafka, tmp_path) as test:
         yield test
 
 
@@ -217,10 +232,7 @@ def test_partitions_move_to_an_instance_that_joins_and_back_when_it_dies(sums: S
     sums.send_many(200)
     sums.await_outputs(200)
     second = sums.start("2")
-    assert second.stdout is not None
-    for line in second.stdout:
-        if "stream.partition.assigned" in line:
-            break
+    wait_for(lambda: "stream.partition.assigned" in sums.log(1).read_text(), "the second to get partitions")
     sums.send_many(200, 200)
     sums.await_outputs(400)
     second.kill()
@@ -252,15 +264,14 @@ def test_the_second_process_of_one_name_ends_the_first_and_goes_on_from_there(su
     sums.await_outputs(100)
     sums.start("1")
     sums.send_many(200, 200)
-    output, _ = first.communicate(timeout=PATIENCE_S)
-    assert first.returncode == 1
-    assert "another process has taken over" in output.splitlines()[-1]
+    assert first.wait(PATIENCE_S) == 1
+    assert "another process has taken over" in sums.log(0).read_text().splitlines()[-1]
     sums.await_outputs(400)
     sums.assert_exactly_once()
 
 
 def test_a_broker_that_dies_and_comes_back_costs_nothing_but_time(tmp_path: Path) -> None:
-    with Kafka(StackFolder(tmp_path)) as kafka, fresh_topics(kafka) as sums:
+    with Kafka(StackFolder(tmp_path / "stack")) as kafka, fresh_topics(kafka, tmp_path) as sums:
         processes = [sums.start("1"), sums.start("2")]
         sums.send_many(400)
         sums.await_outputs(50)
