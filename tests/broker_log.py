@@ -292,6 +292,14 @@ class BrokerLog:
         """Ingest records, ticks left out."""
         return sum(record.value() is not None for records in self.ingest for record in records)
 
+    def dead_letters_of(self, service: str) -> list[Record]:
+        """What the instances of a service could not deal with."""
+        return [
+            record
+            for record in self.dead_letters
+            if bytes(dict(record.headers() or [])["dead-letter.service"] or b"").startswith(service.encode())  # type: ignore[arg-type]
+        ]
+
     def reasons(self) -> dict[str, int]:
         """How often each reason was given."""
         return dict(Counter(rejection.reason for rejection in self.rejections))

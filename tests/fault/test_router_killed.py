@@ -35,7 +35,7 @@ def compare(running: RunningBackbone, load: Load, kills: int) -> None:
         late = log.assert_ended(load.began_at)
         log.assert_as_uninterrupted()
         repetitions = log.assert_delivered()
-        assert log.dead_letters == []
+        assert log.dead_letters_of("router") == []
         tell(
             f"{log.counts()}, {repetitions} of them repeated; latest timeout {late} ms after its deadline, {kills} kills"
         )

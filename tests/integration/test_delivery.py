@@ -51,17 +51,18 @@ def test_a_missing_inbox_holds_up_nobody_else(working: RunningBackbone) -> None:
 
         def buried() -> bool:
             log.refresh()
-            return len(log.dead_letters) >= 2
+            return len(log.dead_letters_of("delivery")) >= 2
 
         wait_for(buried, lambda: "two dead letters")
         log.assert_delivered()
         opening, timeout = (event for event in log.events(0) if event.transaction_id == deal.id)
-        assert [decode(each.value() or b"", FirehoseEvent) for each in log.dead_letters] == [opening, timeout]
-        headers = dict(log.dead_letters[0].headers() or [])
+        letters = log.dead_letters_of("delivery")
+        assert [decode(each.value() or b"", FirehoseEvent) for each in letters] == [opening, timeout]
+        headers = dict(letters[0].headers() or [])
         assert headers["dead-letter.destination"] == b"inbox.homeless"
         assert headers["dead-letter.service"] == b"delivery-1"
         assert b"UNKNOWN" in bytes(headers["dead-letter.reason"] or b"")  # type: ignore[arg-type]
-        assert delivery_of(log.dead_letters[0])[0] == 0, "where to deliver it from again"
+        assert delivery_of(letters[0])[0] == 0, "where to deliver it from again"
 
 
 def test_each_inbox_record_names_the_place_that_it_comes_from(working: RunningBackbone) -> None:

@@ -192,7 +192,7 @@ def lose_state(running: RunningBackbone) -> None:
     admin = AdminClient(running.backbone.admin.client())
     for future in admin.delete_topics([ROUTER_STATE], operation_timeout=30).values():
         future.result()
-    running.backbone.provision()
+    running.backbone._provisioner.provision_topics(running.backbone.pipelines)
 
 
 def lose_offsets(running: RunningBackbone) -> None:
