@@ -151,7 +151,7 @@ class Session(Generic[V, D]):
         self._connection = connection
         self._handler = handler
         self._assigned: dict[int, _Assigned[V, D]] = {}
-        self._recovered: list[int] = []
+        self._recovered: set[int] = set()
         self._reader = Reader(connection)
         self._ticker = Ticker(connection.producer(linger_ms=0), config.topic)
         self._lag_at = 0.0
@@ -252,10 +252,8 @@ class Session(Generic[V, D]):
 
     def _commit_recovered(self) -> None:
         """Commit what handlers corrected on assignment, before the first record."""
-        recovered = [self._assigned[index] for index in self._recovered if index in self._assigned]
-        self._recovered = []
-        if not recovered:
-            return
+        recovered = [self._assigned[index] for index in self._recovered]
+        self._recovered = set()
         topic = self._config.topic
         offsets = [TopicPartition(topic, each.partition.index, each.position) for each in recovered]
         try:
@@ -416,7 +414,7 @@ class Session(Generic[V, D]):
         position = self._handler.assigned(partition, committed, self._reader)
         self._assigned[index] = _Assigned(partition, position or 0)
         if partition.emitted or position != committed or any(True for _ in partition.store.changes()):
-            self._recovered.append(index)
+            self._recovered.add(index)
         seconds = time.monotonic() - started
         metrics.RESTORE_SECONDS.labels(self._config.topic).observe(seconds)
         log.info(
@@ -432,6 +430,7 @@ class Session(Generic[V, D]):
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         for revoked in partitions:
             self._assigned.pop(revoked.partition, None)
+            self._recovered.discard(revoked.partition)
             with contextlib.suppress(KeyError):
                 metrics.LAG.remove(revoked.topic, str(revoked.partition))
             log.info(REVOKED, topic=self._config.topic, partition=revoked.partition)
