@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,9 @@ def test_a_chain_that_is_away_is_one_clear_line(tmp_path: Path, capsys: pytest.C
     assert told.startswith("anchor deploy: no endpoint answers")
     assert len(told.splitlines()) == 1
     assert not address.exists()
+
+
+def test_what_is_imported_leaves_the_recursion_limit_as_it_was() -> None:
+    code = "import sys; before = sys.getrecursionlimit(); import anchor.service; assert sys.getrecursionlimit() == before"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
