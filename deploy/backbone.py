@@ -20,7 +20,7 @@ from parley.schemas import DirectoryEntry, Envelope, Role, encode
 from streams import catalogue
 from streams.connection import KafkaConnection
 from streams.provisioning import Provisioner, User
-from streams.reader import Follower
+from streams.reader import Follower, Reader
 from streams.writer import write
 
 __all__ = ["OPERATOR", "REGISTRAR", "Backbone", "Participant"]
@@ -63,19 +63,34 @@ class Backbone:
         self._provisioner = Provisioner(admin, durable=durable)
 
     def provision(self) -> None:
-        """Make topics, service users, keys, and submit the registrar's and the operator's directory entries."""
+        """Make topics, service users, keys, and submit the registrar's and the operator's directory entries if they are new."""
         self._provisioner.provision_topics(self.pipelines)
         users = [User(role.value, role, self.folder.password(role.value)) for role in _SERVICES]
         self._provisioner.provision_users(users)
+        admitted = self._admitted()
         registrar, router, builder = self.registrar_key, self.key("router"), self.key("blockbuilder")
-        root = _entry(REGISTRAR, "The registrar", "REGISTRAR", registrar)
-        operator = _entry(OPERATOR, "The operator", "OPERATOR", router, builder)
+        entries = {
+            REGISTRAR: (_entry(REGISTRAR, "The registrar", "REGISTRAR", registrar), (registrar,)),
+            OPERATOR: (
+                _entry(OPERATOR, "The operator", "OPERATOR", router, builder),
+                (router, builder, registrar),
+            ),
+        }
         self._submit(
             [
-                seal(DIRECTORY_ENTRY_TYPE, root, registrar),
-                self.countersign(seal(DIRECTORY_ENTRY_TYPE, operator, router, builder)),
+                seal(DIRECTORY_ENTRY_TYPE, entry, *keys)
+                for name, (entry, keys) in entries.items()
+                if name not in admitted
             ]
         )
+
+    def _admitted(self) -> Directory:
+        """The directory as it stands."""
+        directory = Directory(self.registrar_key.public)
+        for record in Reader(self.admin).read_partition(catalogue.DIRECTORY, 0):
+            if (data := record.value()) is not None:
+                directory.apply(data)
+        return directory
 
     def key(self, name: str) -> SigningKey:
         """The operator's signing key of that name; the first call makes it."""
@@ -125,6 +140,8 @@ class Backbone:
         return directory
 
     def _submit(self, envelopes: Sequence[Envelope]) -> None:
+        if not envelopes:
+            return
         write(self.connection(REGISTRAR), catalogue.ADMISSIONS, *map(encode, envelopes))
 
 

@@ -65,6 +65,8 @@ class Limits(NamedTuple):
     """From a transaction's end to the moment it is forgotten: so long, a repeated message gets its receipt again."""
     block_grace: int = 60_000
     """From the deadline to the moment by which the transaction stands in a block."""
+    delivered_bytes: int = 4_194_304
+    """Of one message's copies to its recipients: a large message to many would hold up everybody's pipeline."""
 
 
 class Submission(NamedTuple):
@@ -230,7 +232,7 @@ def decide(
             sender_address = lifecycle.address_of(state.terms, message.sender)
             assert sender_address is not None
             return Duplicate(original, sender_address)
-    refusal = lifecycle.judge(state, message, at) or _beyond(state, message, at, directory, limits)
+    refusal = lifecycle.judge(state, message, at) or _beyond(state, submission, at, directory, limits)
     if refusal is not None:
         return _tell(refusal, state, submission, directory)
     change = lifecycle.step(state, message)
@@ -266,9 +268,15 @@ def _append(
 
 
 def _beyond(
-    state: TransactionState | None, message: Message, at: int, directory: Directory, limits: Limits
+    state: TransactionState | None, submission: Submission, at: int, directory: Directory, limits: Limits
 ) -> Refusal | None:
     """What the lifecycle allows but the directory or the operator's limits do not."""
+    message = submission.message
+    if len(submission.record) * len(message.recipients) > limits.delivered_bytes:
+        return Refusal(
+            "TOO_LARGE",
+            f"its copies exceed the limit of {limits.delivered_bytes:,} bytes; send the payload by its hash, or to fewer",
+        )
     for address in message.recipients:
         if directory.owner(address) is None:
             return Refusal(

@@ -65,6 +65,6 @@ def run(settings: RouterSettings, stop: Stop) -> None:
             INGEST,
             ROUTER_STATE,
             batch_records=settings.batch_records,
-            commit_interval_ms=settings.commit_interval_ms,
+            gather_ms=settings.gather_ms,
         )
         Processor(config, connection, router).run(stop.is_set)

@@ -26,13 +26,15 @@ class RouterSettings(ServiceSettings):
     """The router's Ed25519 seed (32 bytes), readable by its user alone; it signs receipts."""
     threads: int = Field(default=1, ge=1, le=64)
     """That verify signatures side by side; more than one helps where cores are idle."""
-    commit_interval_ms: int = Field(default=25, ge=1, le=1_000)
+    gather_ms: int = Field(default=3, ge=1, le=1_000)
+    """How long a batch gathers after its first record: more makes larger commits, and later ones."""
     batch_records: int = Field(default=1_000, ge=1, le=100_000)
     record_bytes: int = Field(default=Limits().record_bytes, ge=1_024)
     duration_ms: int = Field(default=Limits().duration, ge=1)
     messages: int = Field(default=Limits().messages, ge=2)
     remembered_ms: int = Field(default=Limits().remembered, ge=0)
     block_grace_ms: int = Field(default=Limits().block_grace, ge=1_000)
+    delivered_bytes: int = Field(default=Limits().delivered_bytes, ge=1_024)
 
     def limits(self) -> Limits:
         """What these settings allow."""

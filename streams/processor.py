@@ -73,6 +73,8 @@ log = structlog.get_logger()
 ABORTED: Final = "stream.transaction.aborted"
 DEAD_LETTERED: Final = "stream.record.dead_lettered"
 
+_WAIT_SECONDS: Final = 0.025
+"""For a first record; between waits, due ticks are sent."""
 _MAX_ATTEMPTS: Final = 5
 _PAUSE_SECONDS: Final = 0.2
 _LAG_INTERVAL_SECONDS: Final = 5.0
@@ -83,7 +85,8 @@ class ProcessorConfig:
     """What a processor reads and under which names.
 
     ``service`` and ``instance`` make the transactional id and the group instance id: stable over restarts and used by
-    one process at a time. A batch is what arrives within ``commit_interval_ms``, at most ``batch_records``.
+    one process at a time. A batch is what arrives within ``gather_ms`` of its
+    first record, at most ``batch_records``; while it commits, the next one gathers at the broker.
     """
 
     service: str
@@ -92,7 +95,7 @@ class ProcessorConfig:
     changelog: str | None
     dead_letter: str = "dead-letter"
     batch_records: int = 1_000
-    commit_interval_ms: int = 25
+    gather_ms: int = 3
     linger_ms: int = 50
     session_timeout_ms: int = 6_000
     transaction_timeout_ms: int = 6_000
@@ -179,7 +182,10 @@ class Session(Generic[V, D]):
 
     def step(self) -> None:
         """Consume one batch, process it, commit it; send the ticks that are due."""
-        messages = self._consume(self._config.batch_records, self._config.commit_interval_ms / 1_000)
+        config = self._config
+        messages = self._consume(1, _WAIT_SECONDS)
+        if messages:
+            messages += self._consume(config.batch_records - 1, config.gather_ms / 1_000)
         crash_point("stream.consumed")
         if self._recovered:
             self._commit_recovered()

@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 UNDELIVERABLE: Final = "stream.record.undeliverable"
 
+_WAIT_SECONDS: Final = 0.1
 _FLUSH_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.2
 
@@ -52,7 +53,7 @@ class RelayConfig:
     topic: str
     dead_letter: str = "dead-letter"
     batch_records: int = 2_000
-    gather_ms: int = 10
+    gather_ms: int = 2
     session_timeout_ms: int = 6_000
 
 
@@ -116,7 +117,11 @@ class RelaySession:
         """Read one batch, write what it leads to, and only then commit its offsets."""
         topic = self._config.topic
         try:
-            messages = self._consumer.consume(self._config.batch_records, self._config.gather_ms / 1_000)
+            messages = self._consumer.consume(1, _WAIT_SECONDS)
+            if messages:
+                messages += self._consumer.consume(
+                    self._config.batch_records - 1, self._config.gather_ms / 1_000
+                )
         except KafkaException as exception:
             raise stream_error(kafka_error(exception), f"consuming {topic}") from exception
         records: list[Record] = []

@@ -159,7 +159,7 @@ class Arguments:
             changelog=f"{self.topics}.state",
             dead_letter=f"{self.topics}.dead",
             batch_records=self.batch_records,
-            commit_interval_ms=10,
+            gather_ms=10,
             # Sent at once, so that a killed process leaves records of an open transaction behind.
             linger_ms=0,
             session_timeout_ms=self.session_timeout_ms,

@@ -178,6 +178,16 @@ def test_a_transaction_that_is_full_can_still_be_finished() -> None:
     assert [event.ended is not None for event in router.events()] == [False, False, False, True]
 
 
+def test_a_message_whose_copies_are_too_large_is_refused() -> None:
+    message = dialogue().message("alice", content=bytes(1_000), recipients=("bob", "alice"))
+    router = MemoryRouter(MEMBERS, Limits(delivered_bytes=2 * len(sealed(message)) - 1))
+    router.append(sealed(message), START)
+    router.append(sealed(message._replace(recipients=("bob",))), START)
+    router.step()
+    assert [rejection.reason for rejection in router.rejections()] == ["TOO_LARGE"]
+    assert len(router.firehose()) == 1
+
+
 def test_the_size_limit_counts_the_whole_record() -> None:
     fits = sealed(dialogue().message("alice", content=bytes(1_000)))
     router = MemoryRouter(MEMBERS, Limits(record_bytes=len(fits)))
