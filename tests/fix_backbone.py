@@ -135,7 +135,7 @@ def entry_of(name: str, *addresses: str) -> DirectoryEntry:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running_backbone(kafka: Kafka) -> Iterator[RunningBackbone]:
     """A backbone with two pipelines, one router process, delivery and admission."""
     backbone = Backbone(kafka._folder, kafka.admin, pipelines=2, durable=False)

@@ -1,4 +1,4 @@
-"""Fixtures of real servers, each started once a session, and only when a test asks for it."""
+"""Fixtures of real servers, started only when a test asks: one for each module, which finds it empty and may leave what it likes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from deploy.postgres import Postgres
 from deploy.stack import Stack, StackSettings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """A broker; ``kafka.admin`` is the super user's connection."""
     with Kafka(StackFolder(tmp_path_factory.mktemp("kafka"))) as broker:
         yield broker
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A database server; ``postgres.dsn`` reaches its database."""
     with Postgres(StackFolder(tmp_path_factory.mktemp("postgres"))) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
     """A chain with one block a second."""
     with Anvil(StackFolder(tmp_path_factory.mktemp("anvil"))) as chain:
