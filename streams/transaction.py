@@ -73,12 +73,13 @@ class TransactionalProducer:
         crash_point("stream.committed")
 
     def close(self) -> None:
-        """Destroy the producer with whatever was not committed.
+        """Destroy the producer with whatever was not committed; twice does no harm.
 
         Left alive, it would go on trying to end a transaction that its successor of the same name has ended.
         """
-        self._producer.purge()
-        del self._producer
+        producer = self.__dict__.pop("_producer", None)
+        if producer is not None:
+            producer.purge()
 
     def _open(self) -> None:
         deadline = time.monotonic() + _OPEN_SECONDS
