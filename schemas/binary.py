@@ -6,7 +6,7 @@ library reads it; no two byte strings mean the same record, so nobody can change
 reading costs is bounded by the bytes given and by :data:`MAXIMUM_ITEMS`.
 
 The router reads two records and writes three for each message, so each schema is compiled once to straight Python, a
-field after the other without a call between: a third of what a function for each field takes.
+field after the other without a call between.
 """
 
 from __future__ import annotations
