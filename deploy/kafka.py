@@ -133,6 +133,8 @@ class Kafka(Server):
             f"-Xmx{self._heap_mb}m",
             # On two cores a concurrent collector would take one of them from the services.
             "-XX:+UseSerialGC",
+            # So would the optimising compiler, for minutes after each start, and what it makes is hardly faster here.
+            "-XX:TieredStopAtLevel=1",
             *cache,
             # Errors only: an unusable cache is no event, the broker just starts more slowly.
             "-Xlog:disable",

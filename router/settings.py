@@ -39,7 +39,12 @@ class RouterSettings(ServiceSettings):
     def limits(self) -> Limits:
         """What these settings allow."""
         return Limits(
-            self.record_bytes, self.duration_ms, self.messages, self.remembered_ms, self.block_grace_ms
+            record_bytes=self.record_bytes,
+            duration=self.duration_ms,
+            messages=self.messages,
+            remembered=self.remembered_ms,
+            block_grace=self.block_grace_ms,
+            delivered_bytes=self.delivered_bytes,
         )
 
 

@@ -11,7 +11,7 @@ field after the other without a call between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import count
 from typing import Any, cast
@@ -27,8 +27,8 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 """From bytes and a place in them to the value there and the place after it. Where the bytes end early it raises
 ``IndexError`` or gives a place beyond their end; text that is not UTF-8 raises ``UnicodeDecodeError``.
 """
-Write = Callable[[bytearray, Any], None]
-"""Append a value's encoding; ``MalformedError`` names the field that does not fit."""
+Write = Callable[[Any], bytes]
+"""From a value to its encoding; ``MalformedError`` names the field that does not fit."""
 
 _RANGES = {"int": (-(1 << 31), (1 << 31) - 1), "long": (-(1 << 63), (1 << 63) - 1)}
 _LONGEST = 63
@@ -43,12 +43,19 @@ def reader(schema: Any, classes: Mapping[str, Any] | None = None) -> Read:
     return cast(Read, source.compiled("read"))
 
 
-def writer(schema: Any, classes: Mapping[str, Any]) -> Write:
-    """What writes a body of the schema."""
+def writer(schema: Any, classes: Mapping[str, Any], prefix: bytes = b"") -> Write:
+    """What writes ``prefix`` and then a body of the schema, a record."""
     source = _Source(classes)
-    source.line(0, "def write(out, value):")
-    source.write(schema, "value", "", 1)
-    return cast(Write, source.compiled("write"))
+    name = source.write_record(schema, prefix)
+    write = cast(Write, source.compiled(name))
+
+    def checked(value: Any) -> bytes:
+        try:
+            return write(value)
+        except (_Misfit, UnicodeEncodeError):
+            raise _fault(schema, value, classes) from None
+
+    return checked
 
 
 class _Source:
@@ -65,8 +72,10 @@ class _Source:
             "length": _length,
             "items": _items,
             "malformed": MalformedError,
-            "unfit": _unfit,
+            "misfit": _Misfit,
             "encoded": _encoded,
+            "text": _text,
+            "join": b"".join,
         }
 
     def compiled(self, name: str) -> Any:
@@ -117,12 +126,16 @@ class _Source:
     _read_int = _read_long = _read_number
 
     def _read_bytes(self, _: Any, target: str, depth: int) -> None:
+        # Lengths of one byte and of two are read in place: nearly all are.
         self.line(depth, "size = data[at]")
-        self.line(depth, "if size > 127 or size & 1:")
-        self.line(depth + 1, "size, at = length(data, at)")
-        self.line(depth, "else:")
+        self.line(depth, "if size < 128 and not size & 1:")
         self.line(depth + 1, "size >>= 1")
         self.line(depth + 1, "at += 1")
+        self.line(depth, "elif not size & 1 and 0 < data[at + 1] < 128:")
+        self.line(depth + 1, "size = (size & 127 | data[at + 1] << 7) >> 1")
+        self.line(depth + 1, "at += 2")
+        self.line(depth, "else:")
+        self.line(depth + 1, "size, at = length(data, at)")
         self.line(depth, f"{target} = data[at : at + size]")
         self.line(depth, "at += size")
 
@@ -188,93 +201,150 @@ class _Source:
             f"{target} = " + (made if class_ is None else f"new({self._name('class', class_)}, {made})"),
         )
 
-    # Writing: append the value in `source`, whose field is `path`.
+    # Writing: for a value in the variable `source`, a condition that it fits (where there is one to ask), and its encoding as a
+    # list of expressions. A record is one question and one join; which field is at fault is looked for afterwards.
 
-    def write(self, schema: Any, source: str, path: str, depth: int) -> None:
+    def write(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
         kind, schema = self._resolve(schema)
-        getattr(self, f"_write_{kind}")(schema, source, path, depth)
+        condition, parts = getattr(self, f"_write_{kind}")(schema, source)
+        return condition, parts
 
-    def _demand(self, fits: str, what: str, source: str, path: str, depth: int) -> None:
-        self.line(depth, f"if not ({fits}):")
-        self.line(depth + 1, f"raise unfit({path!r}, {source}, {what!r})")
-
-    def _write_size(self, source: str, depth: int) -> None:
-        self.line(depth, f"size = len({source})")
-        self.line(depth, "if size < 64:")
-        self.line(depth + 1, "out.append(size << 1)")
-        self.line(depth, "else:")
-        self.line(depth + 1, "out += encoded(size)")
-
-    def _write_number(self, kind: str, source: str, path: str, depth: int) -> None:
+    def _write_number(self, kind: str, source: str) -> tuple[str | None, list[str]]:
         lowest, highest = _RANGES[kind]
-        fits = f"type({source}) is int and {lowest} <= {source} <= {highest}"
-        self._demand(fits, f"an integer of {lowest} to {highest}", source, path, depth)
-        self.line(depth, f"if 0 <= {source} < 64:")
-        self.line(depth + 1, f"out.append({source} << 1)")
-        self.line(depth, "else:")
-        self.line(depth + 1, f"out += encoded({source})")
+        return f"type({source}) is int and {lowest} <= {source} <= {highest}", [f"encoded({source})"]
 
     _write_int = _write_long = _write_number
 
-    def _write_bytes(self, _: Any, source: str, path: str, depth: int) -> None:
-        self._demand(f"type({source}) is bytes", "bytes", source, path, depth)
-        self._write_size(source, depth)
-        self.line(depth, f"out += {source}")
+    def _write_bytes(self, _: Any, source: str) -> tuple[str | None, list[str]]:
+        return f"type({source}) is bytes", [f"encoded(len({source}))", source]
 
-    def _write_string(self, _: Any, source: str, path: str, depth: int) -> None:
-        self._demand(f"type({source}) is str", "text", source, path, depth)
-        text = self._name("text")
-        self.line(depth, "try:")
-        self.line(depth + 1, f"{text} = {source}.encode()")
-        self.line(depth, "except UnicodeEncodeError:")
-        self.line(depth + 1, f"raise unfit({path!r}, {source}, 'text that UTF-8 can hold') from None")
-        self._write_size(text, depth)
-        self.line(depth, f"out += {text}")
+    def _write_string(self, _: Any, source: str) -> tuple[str | None, list[str]]:
+        return f"type({source}) is str", [f"text({source})"]
 
-    def _write_boolean(self, _: Any, source: str, path: str, depth: int) -> None:
-        self._demand(f"type({source}) is bool", "a boolean", source, path, depth)
-        self.line(depth, f"out.append({source})")
+    def _write_boolean(self, _: Any, source: str) -> tuple[str | None, list[str]]:
+        return f"type({source}) is bool", [rf"(b'\x01' if {source} else b'\x00')"]
 
-    def _write_fixed(self, schema: Any, source: str, path: str, depth: int) -> None:
-        size = schema["size"]
-        self._demand(
-            f"type({source}) is bytes and len({source}) == {size}", f"{size} bytes", source, path, depth
+    def _write_fixed(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
+        return f"type({source}) is bytes and len({source}) == {schema['size']}", [source]
+
+    def _write_enum(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
+        places = self._name("places", {symbol: _encoded(at) for at, symbol in enumerate(schema["symbols"])})
+        return f"type({source}) is str and {source} in {places}", [f"{places}[{source}]"]
+
+    def _write_optional(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
+        condition, parts = self.write(schema, source)
+        present = f"join((b'\\x02', {', '.join(parts)}))"
+        return (
+            None if condition is None else f"({source} is None or {condition})",
+            [rf"(b'\x00' if {source} is None else {present})"],
         )
-        self.line(depth, f"out += {source}")
 
-    def _write_enum(self, schema: Any, source: str, path: str, depth: int) -> None:
-        symbols = schema["symbols"]
-        places = self._name("places", {symbol: 2 * place for place, symbol in enumerate(symbols)})
-        fits = f"type({source}) is str and {source} in {places}"
-        self._demand(fits, f"one of {', '.join(symbols)}", source, path, depth)
-        self.line(depth, f"out.append({places}[{source}])")
-
-    def _write_optional(self, schema: Any, source: str, path: str, depth: int) -> None:
-        self.line(depth, f"if {source} is None:")
-        self.line(depth + 1, "out.append(0)")
-        self.line(depth, "else:")
-        self.line(depth + 1, "out.append(2)")
-        self.write(schema, source, path, depth + 1)
-
-    def _write_array(self, schema: Any, source: str, path: str, depth: int) -> None:
-        fits = f"isinstance({source}, tuple) and len({source}) <= {MAXIMUM_ITEMS}"
-        self._demand(fits, f"a tuple of at most {MAXIMUM_ITEMS} items", source, path, depth)
+    def _write_array(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
         item = self._name("item")
-        self.line(depth, f"if {source}:")
-        self._write_size(source, depth + 1)
-        self.line(depth + 1, f"for {item} in {source}:")
-        self.write(schema["items"], item, path, depth + 2)
-        self.line(depth, "out.append(0)")
+        condition, parts = self.write(schema["items"], item)
+        name = self._name("array")
+        self.line(0, f"def {name}(items):")
+        self.line(1, "out = [encoded(len(items))]")
+        self.line(1, f"for {item} in items:")
+        if condition is not None:
+            self.line(2, f"if not ({condition}):")
+            self.line(3, "raise misfit")
+        self.line(2, f"out += ({', '.join(parts)},)")
+        self.line(1, r"out.append(b'\x00')")
+        self.line(1, "return join(out)")
+        fits = f"isinstance({source}, tuple) and len({source}) <= {MAXIMUM_ITEMS}"
+        return fits, [rf"({name}({source}) if {source} else b'\x00')"]
 
-    def _write_record(self, schema: Any, source: str, path: str, depth: int) -> None:
-        class_ = self._classes[schema["name"]]
-        self._demand(
-            f"type({source}) is {self._name('class', class_)}", f"a {schema['name']}", source, path, depth
-        )
+    def _write_record(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
+        return None, [f"{self.write_record(schema)}({source})"]
+
+    def write_record(self, schema: Any, prefix: bytes = b"") -> str:
+        """The name of a function that writes this record after a prefix; it raises ``_Misfit`` where the value does not fit."""
+        _, schema = self._resolve(schema)
+        class_ = self._name("class", self._classes[schema["name"]])
         fields = [self._name(field["name"]) for field in schema["fields"]]
-        self.line(depth, f"{', '.join(fields)}, = {source}")
-        for name, field in zip(fields, schema["fields"], strict=True):
-            self.write(field["type"], name, f"{path}.{field['name']}".lstrip("."), depth)
+        written = [
+            self.write(field["type"], name) for name, field in zip(fields, schema["fields"], strict=True)
+        ]
+        name = self._name("write")
+        self.line(0, f"def {name}(value):")
+        self.line(1, f"if type(value) is not {class_}:")
+        self.line(2, "raise misfit")
+        self.line(1, f"{', '.join(fields)}, = value")
+        if conditions := [condition for condition, _ in written if condition is not None]:
+            self.line(1, f"if not ({' and '.join(conditions)}):")
+            self.line(2, "raise misfit")
+        parts = ([repr(prefix)] if prefix else []) + [part for _, parts in written for part in parts]
+        self.line(1, f"return join(({', '.join(parts)},))")
+        return name
+
+
+class _Misfit(Exception):
+    """A value is not of its schema; nothing says where."""
+
+
+def _fault(schema: Any, value: Any, classes: Mapping[str, Any]) -> MalformedError:
+    """What is wrong with a value that could not be written, by the path of its field."""
+    named: dict[str, Any] = {}
+
+    def look(schema: Any, value: Any, path: str) -> tuple[str, Any, str] | None:
+        """The path, the value and what it should be, of the first that does not fit."""
+        if isinstance(schema, list):
+            return None if value is None else look(schema[1], value, path)
+        if isinstance(schema, str):
+            schema = named.get(schema, {"type": schema})
+        elif "name" in schema:
+            named[schema["name"]] = schema
+        kind = schema["type"]
+        fits, what = _demand(kind, schema, value, classes)
+        if not fits:
+            return path, value, what
+        inner: Iterable[tuple[Any, Any, str]] = ()
+        if kind == "array":
+            inner = ((schema["items"], item, path) for item in value)
+        elif kind == "record":
+            inner = (
+                (field["type"], part, f"{path}.{field['name']}".lstrip("."))
+                for field, part in zip(schema["fields"], value, strict=True)
+            )
+        return next((found for each in inner if (found := look(*each)) is not None), None)
+
+    found = look(schema, value, "")
+    assert found is not None, "what could not be written has a fault"
+    return _unfit(*found)
+
+
+def _demand(kind: str, schema: Any, value: Any, classes: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a value itself, its items and fields aside, is of a kind; and what it should be."""
+    if kind in _RANGES:
+        lowest, highest = _RANGES[kind]
+        return type(value) is int and lowest <= value <= highest, f"an integer of {lowest} to {highest}"
+    if kind == "bytes":
+        return type(value) is bytes, "bytes"
+    if kind == "string":
+        return type(value) is str and _is_encodable(value), "text" + (
+            " that UTF-8 can hold" if type(value) is str else ""
+        )
+    if kind == "boolean":
+        return type(value) is bool, "a boolean"
+    if kind == "fixed":
+        return type(value) is bytes and len(value) == schema["size"], f"{schema['size']} bytes"
+    if kind == "enum":
+        symbols = schema["symbols"]
+        return type(value) is str and value in symbols, f"one of {', '.join(symbols)}"
+    if kind == "array":
+        return isinstance(value, tuple) and len(value) <= MAXIMUM_ITEMS, (
+            f"a tuple of at most {MAXIMUM_ITEMS} items"
+        )
+    return type(value) is classes[schema["name"]], f"a {schema['name']}"
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unfit(path: str, value: Any, what: str) -> MalformedError:
@@ -294,6 +364,11 @@ def _encoded(value: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _encoded(len(data)) + data
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:

@@ -144,7 +144,7 @@ def _writer(record: type[_Record]) -> _Convert:
 _READERS: dict[type[_Record], _Convert] = {contract: _reader(contract) for contract in CONTRACTS}
 _WRITERS: dict[type[_Record], _Convert] = {contract: _writer(contract) for contract in CONTRACTS}
 _ENCODERS = {
-    contract: (version.prefix, binary.writer(version.source, vars(contracts)))
+    contract: binary.writer(version.source, vars(contracts), version.prefix)
     for contract, version in _NEWEST.items()
 }
 
@@ -179,18 +179,15 @@ def encode(value: NamedTuple) -> bytes:
         MalformedError: a field is not what the schema says (the message names it), or ``value`` is of no contract.
 
     """
-    found = _ENCODERS.get(type(value))
-    if found is None:
+    write = _ENCODERS.get(type(value))
+    if write is None:
         raise MalformedError(f"a {type(value).__name__} is no contract of its own; encode what holds it")
-    prefix, write = found
-    out = bytearray(prefix)
     try:
-        write(out, value)
+        return write(value)
     except MalformedError as error:
         raise MalformedError(
             f"{type(value).__name__} cannot be encoded: {error}; mend the field and send again"
         ) from None
-    return bytes(out)
 
 
 def decode(data: bytes, contract: type[Contract], limit: int = DEFAULT_LIMIT) -> Contract:

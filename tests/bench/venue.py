@@ -130,9 +130,12 @@ class Venue:
             yield
 
     def routed_per_second(self, messages: Sequence[Sent]) -> float:
-        """Produce the messages as fast as they go, and wait until the routers that run have put all on the firehose."""
+        """Produce the messages as fast as they go, and wait until the routers that run have put all on the firehose.
+
+        The time is the broker's, from the first append to ingest to the last append to the firehose.
+        """
         producer = Producer(self.kafka.admin.producer(linger_ms=20))
-        begin = time.time()
+        ends = {pipeline: self.reader.bounds(INGEST, pipeline)[1] for pipeline, _ in messages[:PIPELINES]}
         for pipeline, record in messages:
             while True:
                 try:
@@ -142,7 +145,12 @@ class Venue:
                     continue
                 break
         assert producer.flush(PATIENCE_SECONDS) == 0
-        return len(messages) / (self.all_routed(messages) / 1_000 - begin)
+        last = self.all_routed(messages)
+        first = min(
+            next(self.reader.read_partition(INGEST, pipeline, end)).timestamp()[1]
+            for pipeline, end in ends.items()
+        )
+        return len(messages) / (last - first) * 1_000
 
     def all_routed(self, messages: Sequence[Sent]) -> int:
         """Wait until these, too, are on the firehose; when the last event was written, in ms since the Unix epoch."""
