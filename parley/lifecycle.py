@@ -193,8 +193,12 @@ def judge(state: TransactionState | None, message: Message, at: int) -> Refusal 
             "DEADLINE_PASSED",
             f"the deadline was {state.terms.deadline} and this came {at - state.terms.deadline} ms after it",
         )
-    head = head_of(state)
-    if message.sequence != head.sequence + 1 or message.previous != head.message_id:
+    messages = state.messages
+    if (
+        message.sequence * _ACCEPTED.size != len(messages)
+        or message.previous != messages[-_ACCEPTED.size : _FIRST_BYTES - _ACCEPTED.size]
+    ):
+        head = head_of(state)
         return Refusal(
             "SEQUENCE_CONFLICT",
             f"the head is message {head.sequence}; read it, then send message {head.sequence + 1} linked to it",

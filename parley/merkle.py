@@ -75,8 +75,8 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
-def paths(leaf_hashes: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], bytes]:
-    """The inclusion path of every leaf, in order, and the root.
+def paths(leaf_hashes: Sequence[bytes]) -> tuple[list[bytes], bytes]:
+    """The inclusion path of every leaf, its hashes one after the other, in the leaves' order; and the root.
 
     Meant for batches of up to some thousand leaves: each level is hashed once, and neighbouring paths share
     their hashes (measured: 1.4 µs a leaf, 1.0 of it SHA-256).
@@ -86,12 +86,12 @@ def paths(leaf_hashes: Sequence[bytes]) -> tuple[list[tuple[bytes, ...]], bytes]
     levels = [leaf_hashes]
     while len(levels[-1]) > 1:
         levels.append(_level_above(levels[-1]))
-    above: list[tuple[bytes, ...]] = [()]
+    above = [b""]
     for level in levels[-2::-1]:
         here = []
         for path, left, right in zip(above, level[::2], level[1::2], strict=False):
-            here.append((right, *path))
-            here.append((left, *path))
+            here.append(right + path)
+            here.append(left + path)
         if len(level) & 1:
             here.append(above[-1])
         above = here

@@ -48,7 +48,7 @@ def issue_receipts(pending: Sequence[PendingReceipt], key: SigningKey) -> list[R
     size = len(leaves)
     signature = key.sign(_head(root, size))
     return [
-        Receipt(identity, digest, event, block_by, position, size, b"".join(path), key.id, signature)
+        Receipt(identity, digest, event, block_by, position, size, path, key.id, signature)
         for position, ((identity, digest, event, block_by), path) in enumerate(
             zip(pending, paths, strict=True)
         )

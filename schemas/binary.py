@@ -52,7 +52,7 @@ def writer(schema: Any, classes: Mapping[str, Any], prefix: bytes = b"") -> Writ
     def checked(value: Any) -> bytes:
         try:
             return write(value)
-        except (_Misfit, UnicodeEncodeError):
+        except (_MisfitError, UnicodeEncodeError):
             raise _fault(schema, value, classes) from None
 
     return checked
@@ -72,7 +72,7 @@ class _Source:
             "length": _length,
             "items": _items,
             "malformed": MalformedError,
-            "misfit": _Misfit,
+            "misfit": _MisfitError,
             "encoded": _encoded,
             "text": _text,
             "join": b"".join,
@@ -259,7 +259,7 @@ class _Source:
         return None, [f"{self.write_record(schema)}({source})"]
 
     def write_record(self, schema: Any, prefix: bytes = b"") -> str:
-        """The name of a function that writes this record after a prefix; it raises ``_Misfit`` where the value does not fit."""
+        """The name of a function that writes this record after a prefix; it raises ``_MisfitError`` where the value does not fit."""
         _, schema = self._resolve(schema)
         class_ = self._name("class", self._classes[schema["name"]])
         fields = [self._name(field["name"]) for field in schema["fields"]]
@@ -279,7 +279,7 @@ class _Source:
         return name
 
 
-class _Misfit(Exception):
+class _MisfitError(Exception):
     """A value is not of its schema; nothing says where."""
 
 

@@ -95,7 +95,7 @@ def test_paths_gives_each_leaf_its_inclusion_path(size: int) -> None:
     leaves = LEAVES[:size]
     paths, root = merkle.paths(leaves)
     assert root == merkle.root(leaves)
-    assert paths == [merkle.inclusion_path(leaves, index) for index in range(size)]
+    assert paths == [b"".join(merkle.inclusion_path(leaves, index)) for index in range(size)]
 
 
 @unhurried
