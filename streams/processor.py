@@ -86,7 +86,8 @@ class ProcessorConfig:
 
     ``service`` and ``instance`` make the transactional id and the group instance id: stable over restarts and used by
     one process at a time. A batch is what arrives within ``gather_ms`` of its
-    first record, at most ``batch_records``; while it commits, the next one gathers at the broker.
+    first record, at most ``batch_records``; while it commits, the next one gathers at the broker. After ``linger_ms`` the
+    driver begins to send what was written, while the offsets are on their way.
     """
 
     service: str
@@ -96,7 +97,7 @@ class ProcessorConfig:
     dead_letter: str = "dead-letter"
     batch_records: int = 1_000
     gather_ms: int = 3
-    linger_ms: int = 50
+    linger_ms: int = 5
     session_timeout_ms: int = 6_000
     transaction_timeout_ms: int = 6_000
 

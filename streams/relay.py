@@ -6,6 +6,7 @@ what is written therefore carries where it came from, and its readers drop what 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -15,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams import metrics
 from streams.crashpoint import crash_point
-from streams.errors import SessionLostError
+from streams.errors import SessionLostError, StreamError
 from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
 from streams.outcome import is_missing, is_passing, kafka_error, stream_error
 
@@ -32,6 +33,8 @@ log = structlog.get_logger()
 UNDELIVERABLE: Final = "stream.record.undeliverable"
 
 _WAIT_SECONDS: Final = 0.1
+_COMMIT_SECONDS: Final = 0.1
+"""Between commits of offsets: a crash repeats what was written since, and a batch does not wait for one."""
 _FLUSH_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.2
 
@@ -94,6 +97,9 @@ class RelaySession:
         self.joined = False
         """Whether the group has given us our partitions, be they none."""
         self._failed: list[tuple[str, KafkaError]] = []
+        # The next offsets to read, by partition, that stand for what is written and are not committed yet.
+        self._written: dict[int, int] = {}
+        self._committed_at = 0.0
         self._producer = Producer(
             connection.producer()
             | {
@@ -114,7 +120,7 @@ class RelaySession:
         )
 
     def step(self) -> None:
-        """Read one batch, write what it leads to, and only then commit its offsets."""
+        """Read one batch and write what it leads to; its offsets are committed after that, soon."""
         topic = self._config.topic
         try:
             messages = self._consumer.consume(1, _WAIT_SECONDS)
@@ -135,17 +141,17 @@ class RelaySession:
                     records.append(cast("Record", message))
             elif not is_passing(error):
                 raise stream_error(error, f"consuming {topic}")
-        if not records:
-            return
-        self._write(self._route(records))
-        crash_point("relay.written")
-        self._commit(offsets)
-        crash_point("relay.committed")
-        metrics.RECORDS.labels(topic).inc(len(records))
-        metrics.COMMITS.labels(topic).inc()
+        if records:
+            self._write(self._route(records))
+            crash_point("relay.written")
+            self._written |= offsets
+            metrics.RECORDS.labels(topic).inc(len(records))
+        if self._written and time.monotonic() - self._committed_at >= _COMMIT_SECONDS:
+            self._commit()
 
     def close(self) -> None:
         """Drop both clients; a static member gets its partitions back in its next life."""
+        self._commit_before_leaving()
         self._consumer.close()
         self._producer.purge()
 
@@ -213,13 +219,23 @@ class RelaySession:
         if error is not None:
             self._failed.append((message.topic() or "", error))
 
-    def _commit(self, offsets: dict[int, int]) -> None:
-        positions = [TopicPartition(self._config.topic, *position) for position in offsets.items()]
+    def _commit(self) -> None:
+        positions = [TopicPartition(self._config.topic, *position) for position in self._written.items()]
+        self._written = {}
+        self._committed_at = time.monotonic()
         try:
             self._consumer.commit(offsets=positions, asynchronous=False)
         except KafkaException as exception:
             # Somebody else will read these records again, or we shall.
             raise stream_error(kafka_error(exception), "committing offsets") from exception
+        crash_point("relay.committed")
+        metrics.COMMITS.labels(self._config.topic).inc()
+
+    def _commit_before_leaving(self) -> None:
+        """Commit what is written, if that can still be done; whoever comes next would only write it once more."""
+        if self._written:
+            with contextlib.suppress(StreamError):
+                self._commit()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.joined = True
@@ -232,6 +248,7 @@ class RelaySession:
         consumer.assign(stable)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit_before_leaving()
         for revoked in partitions:
             self._assigned.discard(revoked.partition)
             log.info(REVOKED, topic=revoked.topic, partition=revoked.partition)

@@ -59,7 +59,7 @@ def inbox_latency(venue: Venue, messages: Sequence[Sent], per_second: int) -> La
     """Send the messages at this rate; every one must come. The first second is not counted."""
     inboxes = _Inboxes(venue)
     inboxes.start()
-    producer = Producer(venue.kafka.admin.producer(linger_ms=2))
+    producer = Producer(venue.kafka.admin.producer(linger_ms=5))
     sent: dict[bytes, float] = {}
     begin = time.perf_counter()
     for number, (pipeline, record) in enumerate(messages):
