@@ -98,7 +98,7 @@ class Running:
             f"{prefix}KAFKA_PASSWORD_FILE": str(password),
             f"{prefix}STORE": str(log or self.log),
             f"{prefix}ORIGIN": SIGNER.name,
-            f"{prefix}KEY_FILE": str(key),
+            f"{prefix}KEY": str(key),
             f"{prefix}SEAL_INTERVAL_MS": "200",
             "PARLEY_CRASH_AT": crash_at,
             **{f"{prefix}{name.upper()}": value for name, value in settings.items()},
@@ -334,7 +334,7 @@ def test_check_prints_the_settings_and_starts_nothing(tmp_path: Path) -> None:
         "PARLEY_BLOCKBUILDER_KAFKA_PASSWORD_FILE": "password",
         "PARLEY_BLOCKBUILDER_STORE": str(tmp_path / "log"),
         "PARLEY_BLOCKBUILDER_ORIGIN": SIGNER.name,
-        "PARLEY_BLOCKBUILDER_KEY_FILE": "log.seed",
+        "PARLEY_BLOCKBUILDER_KEY": "log.seed",
     }
     command = [sys.executable, "-m", "blockbuilder", "--check"]
     done = subprocess.run(
