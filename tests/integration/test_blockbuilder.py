@@ -87,7 +87,7 @@ class Running:
     def start(self, log: Path | None = None, crash_at: str = "", **settings: str) -> subprocess.Popen[bytes]:
         key = self.folder / "log.seed"
         if not key.exists():
-            key.write_bytes(SIGNER.key.seed)
+            key.write_bytes(signing_key("log").seed)
             key.chmod(0o600)
         password = self.folder / "password"
         password.write_text(BUILDER.password)
