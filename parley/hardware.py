@@ -292,6 +292,7 @@ class _Module:
             and all(value is None or getattr(token, name) == value for name, value in wanted.items())
         ]
         if len(fitting) != 1:
+            self.forget()  # some modules look for tokens only when they are initialised
             there = ", ".join(sorted(token.label for token in tokens if token.label)) or "none"
             raise NoTokenError(
                 f"{reference}: {'no token fits' if not fitting else 'several tokens fit; name its serial too'};"
