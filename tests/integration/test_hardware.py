@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Thread
 
 import pkcs11
 import pytest
@@ -179,19 +181,35 @@ class TestUse:
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(sign, range(400)))
 
-    def test_a_forked_child_signs_and_so_does_its_parent_after_it(self, key: HardwareKey) -> None:
+    def test_a_forked_child_begins_for_itself_though_a_thread_was_signing(
+        self, token: SoftToken, key: HardwareKey
+    ) -> None:
+        module = hardware._module(token.module)
+        generation = module.generation
+        signing, done = Event(), Event()
+
+        def hold() -> None:
+            with module.lock:
+                signing.set()
+                done.wait(30)
+
+        thread = Thread(target=hold)
+        thread.start()
+        signing.wait(30)
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            try:
-                os.write(write, key.sign(b"child"))
-            finally:
-                os._exit(0)
+            signal.alarm(30)  # a lock that the child inherited would never be released
+            os.write(write, bytes([module.generation - generation]) + key.sign(b"child"))
+            os._exit(0)
+        done.set()
+        thread.join()
         os.close(write)
         with os.fdopen(read, "rb") as pipe:
-            signature = pipe.read()
+            told = pipe.read()
         os.waitpid(child, 0)
-        assert verify(key.public, b"child", signature)
+        assert told[:1] == b"\x01", "the child must initialise the module for itself"
+        assert verify(key.public, b"child", told[1:])
         assert verify(key.public, b"parent", key.sign(b"parent"))
 
     def test_a_handle_from_before_never_signs_with_another_key(
