@@ -66,7 +66,7 @@ def load_signatory(reference: str, folder: Path = Path()) -> Signatory:
 
     """
     if not is_hardware(reference):
-        return SigningKey(read_private(folder / reference))
+        return SigningKey(read_private(folder / reference, "key file"))
     from parley.hardware import HardwareKey  # noqa: PLC0415  an optional extra, needed only here
 
     return HardwareKey.open(token_key(parse_pkcs11_uri(reference), folder))

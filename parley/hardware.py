@@ -270,7 +270,7 @@ class _Module:
         except pkcs11.PKCS11Error as error:
             self._current = False
             if self.path.exists():
-                why = f"cannot be used ({error or type(error).__name__}); check its own settings"
+                why = f"cannot be used ({str(error) or type(error).__name__}); check its own settings"
             else:
                 why = "is not there; install it, or mend module-path"
             raise NoModuleError(f"the PKCS #11 module {self.path} {why}") from error
