@@ -48,7 +48,7 @@ __all__ = ["HardwareKey", "ListedKey", "list_keys", "public_point", "require_tri
 _EDWARDS25519: Final = b"\x13\x0cedwards25519"
 """CKA_EC_PARAMS: the curve's name as a DER PrintableString (Mechanisms §2.3.5)."""
 _POINT_HEADER: Final = b"\x04\x20"
-"""Of CKA_EC_POINT: a DER OCTET STRING of 32 bytes (Mechanisms §2.3.5)."""
+"""Of CKA_EC_POINT: a DER OCTET STRING of 32 bytes (Mechanisms §2.3.5); later versions have the bare 32 bytes."""
 _CHALLENGE: Final = b"parley hardware key self-test\0"
 _PIN_LENGTH: Final = 256
 
@@ -202,7 +202,7 @@ def list_keys(reference: TokenKey) -> tuple[ListedKey, ...]:
 
 
 def public_point(encoded: bytes) -> bytes:
-    """The public key (32 bytes) in a CKA_EC_POINT: a DER OCTET STRING, or bare as some tokens have it.
+    """The public key (32 bytes) in a CKA_EC_POINT: a DER OCTET STRING, or bare as later versions of the specification have it.
 
     Raises:
         NoTokenKeyError: it is neither.

@@ -18,7 +18,7 @@ from parley.cli.options import (
     profile_of,
 )
 from parley.cli.output import show, show_json
-from parley.errors import HardwareError
+from parley.errors import KeystoreError
 from parley.keys import EncryptionKey, SigningKey
 from parley.keystore import Keystore
 from parley.pkcs11_uri import parse_pkcs11_uri, token_key
@@ -84,7 +84,7 @@ def keygen(
             from parley.hardware import HardwareKey  # noqa: PLC0415  an optional extra
 
             signing = HardwareKey.generate(reference)
-        except HardwareError:
+        except KeystoreError:
             path.unlink()  # it is new and empty, and would be in the way of another try
             raise
     encryption = EncryptionKey.generate()

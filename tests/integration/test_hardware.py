@@ -425,6 +425,10 @@ class TestCommandLine:
         assert "the PIN is refused" in shown.err
         assert "314159" not in shown.out + shown.err
         assert not Path("alpha.keys").exists()
+        token.pin_file.unlink()
+        assert main(keygen) == 1
+        assert "no such PIN file" in capsys.readouterr().err
+        assert not Path("alpha.keys").exists()
 
 
 def test_without_the_optional_package_the_error_says_what_to_install() -> None:
