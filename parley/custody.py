@@ -15,7 +15,7 @@ from parley.pkcs11_uri import SCHEME, parse_pkcs11_uri, token_key
 from parley.private_files import read_private
 from parley.schemas import KeyId
 
-__all__ = ["Signatory", "Unsealer", "is_hardware", "load_signatory"]
+__all__ = ["Decryptor", "Signatory", "is_hardware", "load_signatory"]
 
 
 class Signatory(Protocol):
@@ -36,7 +36,7 @@ class Signatory(Protocol):
         ...
 
 
-class Unsealer(Protocol):
+class Decryptor(Protocol):
     """Whoever holds our X25519 keys, old ones included."""
 
     def unseal(self, key_id: KeyId, box: bytes) -> bytes:

@@ -177,7 +177,7 @@ class Keystore:
         return self._of_kind(EncryptionKey)
 
     def unseal(self, key_id: KeyId, box: bytes) -> bytes:
-        """What was sealed to our encryption key of this id, however old (`parley.custody.Unsealer`).
+        """What was sealed to our encryption key of this id, however old (`parley.custody.Decryptor`).
 
         Raises:
             KeystoreError: no such key is held here.

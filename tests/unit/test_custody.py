@@ -8,7 +8,7 @@ import pytest
 from nacl.public import PublicKey, SealedBox
 
 from parley.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
-from parley.custody import Signatory, Unsealer, is_hardware, load_signatory
+from parley.custody import Decryptor, Signatory, is_hardware, load_signatory
 from parley.envelope import MESSAGE_TYPE, seal, verify_signatures
 from parley.errors import KeystoreError, SigningError
 from parley.keys import EncryptionKey, SigningKey, public_key
@@ -56,8 +56,8 @@ def test_a_keystore_opens_what_was_sealed_to_us(tmp_path: Path) -> None:
     store = Keystore.create(tmp_path / "keys", "bank-a", "password", cost=Cost(1, 8192))
     key = EncryptionKey.generate()
     store.add("encryption-1", key)
-    unsealer: Unsealer = store
-    assert unsealer.unseal(key.id, SealedBox(PublicKey(key.public)).encrypt(b"for you")) == b"for you"
+    decryptor: Decryptor = store
+    assert decryptor.unseal(key.id, SealedBox(PublicKey(key.public)).encrypt(b"for you")) == b"for you"
 
 
 def test_a_file_with_a_seed_is_a_signatory_wherever_it_lies(tmp_path: Path) -> None:
