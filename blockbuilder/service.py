@@ -39,9 +39,8 @@ from blockbuilder.settings import BuilderSettings
 from blockbuilder.store import BlockFolder
 from parley.blocks import Block, header_hash
 from parley.checkpoint import Checkpoint
-from parley.keys import SigningKey
+from parley.custody import load_signatory
 from parley.note import NoteSigner
-from parley.private_files import read_private
 from parley.schemas import BlockHeader, decode
 from parley.tiles import Edge, grow
 from streams.catalogue import BLOCKS, DIRECTORY, FIREHOSE
@@ -81,7 +80,7 @@ def run(settings: BuilderSettings, stop: Stop) -> None:
         StoreError, HistoryError, FirehoseError: store or topics are not what was sealed.
 
     """
-    signer = NoteSigner(settings.origin, SigningKey(read_private(settings.key_file)))
+    signer = NoteSigner(settings.origin, load_signatory(settings.key))
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
     ready = False

@@ -24,8 +24,9 @@ class BuilderSettings(ServiceSettings):
     """The folder of the block store; made if it is not there."""
     origin: str = Field(pattern=r"^[^\s+]+$")
     """The log's name for ever, such as ``ledger.example/log``: checkpoints are signed under it."""
-    key_file: Path
-    """The log's Ed25519 seed (32 bytes), readable by its user alone; it signs checkpoints."""
+    key: str = Field(min_length=1)
+    """The log's Ed25519 key, which signs checkpoints: a file with its seed (32 bytes) that its user alone may read, or the
+    PKCS #11 URI of a key in a hardware module."""
     seal_interval_ms: int = Field(default=1_000, ge=50, le=60_000)
     """An ended transaction is in a block within this time."""
     block_transactions: int = Field(default=Limits().transactions, ge=1, le=1_000_000)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploy.folder import StackFolder
+from parley.custody import Signatory, load_signatory
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, countersign, seal
 from parley.errors import KeystoreError
 from parley.keys import SigningKey, public_key
-from parley.private_files import read_private, write_new
+from parley.private_files import write_new
 from parley.schemas import DirectoryEntry, Envelope, Role, encode
 from streams import catalogue
 from streams.connection import KafkaConnection
@@ -92,15 +93,25 @@ class Backbone:
                 directory.apply(data)
         return directory
 
-    def key(self, name: str) -> SigningKey:
-        """The operator's signing key of that name; the first call makes it."""
+    def key_reference(self, name: str) -> str:
+        """Where the operator's signing key of that name is, as a service is told; the first call makes it.
+
+        A PKCS #11 URI, if ``secrets/<name>.pkcs11`` holds one in its first line; otherwise the file of its seed.
+        """
+        uri = self.folder.secrets / f"{name}.pkcs11"
+        if uri.exists():
+            return uri.read_text(encoding="utf-8").partition("\n")[0]
         path = self.folder.secrets / f"{name}.seed"
         if not path.exists():
             write_new(path, SigningKey.generate().seed)
-        return SigningKey(read_private(path))
+        return str(path)
+
+    def key(self, name: str) -> Signatory:
+        """The operator's signing key of that name."""
+        return load_signatory(self.key_reference(name))
 
     @property
-    def registrar_key(self) -> SigningKey:
+    def registrar_key(self) -> Signatory:
         """The key that admits participants: the directory's root of trust."""
         return self.key(REGISTRAR)
 
@@ -145,7 +156,7 @@ class Backbone:
         write(self.connection(REGISTRAR), catalogue.ADMISSIONS, *map(encode, envelopes))
 
 
-def _entry(name: str, legal_name: str, role: Role, *keys: SigningKey) -> DirectoryEntry:
+def _entry(name: str, legal_name: str, role: Role, *keys: Signatory) -> DirectoryEntry:
     return DirectoryEntry(
         name, legal_name, None, None, "ZZ", role, tuple(public_key(key.public) for key in keys), (), (name,)
     )

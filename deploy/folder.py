@@ -10,7 +10,7 @@ from typing import Final
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 RUNTIME: Final = CHECKOUT / ".parley" / "runtime"
-"""What set-up fetched: ``kafka/`` (jars) and ``anvil/`` (the chain's binary)."""
+"""What set-up fetched: ``kafka/`` (jars), ``anvil/`` (the chain's binary), ``softhsm/`` (for tests, where it could)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,11 +74,11 @@ def backbone_services(
     log_key = NoteSigner(origin, backbone.key("blockbuilder")).verifier_key
     files.verifier_key.write_text(f"{log_key}\n", encoding="ascii")
     registrar = backbone.registrar_key.public.hex()
-    router = {"REGISTRAR_KEY": registrar, "KEY_FILE": str(folder.secrets / "router.seed")}
+    router = {"REGISTRAR_KEY": registrar, "KEY": backbone.key_reference("router")}
     builder = {
         "STORE": str(files.store),
         "ORIGIN": origin,
-        "KEY_FILE": str(folder.secrets / "blockbuilder.seed"),
+        "KEY": backbone.key_reference("blockbuilder"),
     }
     anchoring = {
         "CHECKPOINT": str(files.store / "checkpoint"),

@@ -1,4 +1,4 @@
-"""Fetches what no Python package brings, checked against the locks: Kafka's jars, the chain's binary, the start cache.
+"""Fetches what no Python package brings, checked against the locks: Kafka's jars, the chain's binary, the start cache, SoftHSM.
 
 It runs inside the virtual environment that `deploy.bootstrap` made. What is there already and matches is left alone.
 """
@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deploy.errors import SetupError
 from deploy.folder import CHECKOUT, RUNTIME, StackFolder
 from deploy.kafka import Kafka
+from deploy.softhsm import fetch_softhsm, find_softhsm
 from parley.errors import ParleyError
 
 LOCKS: Final = CHECKOUT / "deploy" / "lock"
@@ -72,6 +73,8 @@ class Part:
     path: Path
     source: str
     make: Callable[[Path, Progress], None]
+    optional: bool = False
+    """Set-up goes on without it, and says so."""
 
     @property
     def _stamp(self) -> Path:
@@ -127,7 +130,15 @@ def set_up(runtime: Path) -> None:
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=Console(highlight=False), transient=True) as progress:
             for part in missing:
-                part.run(progress)
+                try:
+                    part.run(progress)
+                except SetupError as error:
+                    if not part.optional:
+                        raise
+                    progress.console.print(
+                        f"  {part.title}: not available, and the tests that need it will be skipped.\n    {error}",
+                        markup=False,
+                    )
 
 
 def fetch_jars(jars: list[Jar], target: Path, fetch: Callable[[Jar], Path], progress: Progress) -> None:
@@ -207,13 +218,23 @@ def _parts(runtime: Path) -> list[Part]:
         if not draft.exists():
             raise SetupError(f"Java wrote no start cache:\n{folder.log_file('kafka').read_text()[-2000:]}")
 
-    return [
+    def softhsm(draft: Path, progress: Progress) -> None:
+        task = progress.add_task("SoftHSM, for tests", total=None)
+        try:
+            fetch_softhsm(draft, runtime)
+        finally:
+            progress.remove_task(task)
+
+    parts = [
         Part("Kafka's jars", runtime / "kafka", _digest(jar_lock), jars),
         Part("anvil, the local chain", runtime / "anvil", _digest(chain_lock), _install_anvil),
         Part(
             "Kafka's start cache", runtime / "kafka.aot", _digest(jar_lock, java, str(runtime)), start_cache
         ),
     ]
+    if find_softhsm(runtime) is None:
+        parts.append(Part("SoftHSM, for tests", runtime / "softhsm", "", softhsm, optional=True))
+    return parts
 
 
 def _install_anvil(draft: Path, progress: Progress) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from parley.client import Participant, connect
+    from parley.custody import Signatory, load_signatory
     from parley.deal import (
         Accepted,
         Deal,
@@ -39,18 +40,22 @@ __all__ = [
     "Party",
     "Received",
     "RefusedError",
+    "Signatory",
     "SigningKey",
     "TimedOut",
     "TransportError",
     "Unverified",
     "VerificationError",
     "connect",
+    "load_signatory",
 ]
 
 _HOMES = {
     "CONTENT_LIMIT": "outbox",
     "Participant": "client",
     "connect": "client",
+    "Signatory": "custody",
+    "load_signatory": "custody",
     "Accepted": "deal",
     "Deal": "deal",
     "DealMessage": "deal",

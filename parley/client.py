@@ -15,6 +15,7 @@ from typing import Generic, Self, TypeVar
 
 from parley.acknowledgement import Acknowledgements, Arrival
 from parley.book import Ahead, Book, Doubtful, Expired, Said
+from parley.custody import Signatory
 from parley.deal import (
     Accepted,
     Content,
@@ -36,7 +37,6 @@ from parley.errors import (
     TransportError,
 )
 from parley.identifiers import new_transaction_id
-from parley.keys import SigningKey
 from parley.mailbox import Mailbox, Offer
 from parley.outbox import Outbox
 from parley.schemas import (
@@ -71,7 +71,7 @@ def connect(
     transport: Transport,
     *,
     participant: str,
-    key: SigningKey,
+    key: Signatory,
     registrar: bytes,
     address: str | None = None,
     answer_within: float = 60.0,
@@ -108,7 +108,7 @@ class Participant:
         self,
         transport: Transport,
         participant: str,
-        key: SigningKey,
+        key: Signatory,
         directory: Directory,
         address: str,
         *,

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
 
+from parley.custody import Signatory
 from parley.errors import BadSignatureError
-from parley.keys import SignatureClaim, SigningKey, verify
+from parley.keys import SignatureClaim, verify
 from parley.schemas import Envelope, MessageId, PublicKey, Signature, encode
 
 __all__ = [
@@ -42,12 +43,12 @@ def message_id(payload: bytes) -> MessageId:
     return MessageId(sha256(payload).digest())
 
 
-def seal(payload_type: str, payload: NamedTuple, *keys: SigningKey) -> Envelope:
+def seal(payload_type: str, payload: NamedTuple, *keys: Signatory) -> Envelope:
     """An envelope around the encoded payload, signed by each key in turn."""
     return countersign(Envelope(payload_type, encode(payload), ()), *keys)
 
 
-def countersign(envelope: Envelope, *keys: SigningKey) -> Envelope:
+def countersign(envelope: Envelope, *keys: Signatory) -> Envelope:
     """The same envelope with these keys' signatures added."""
     covered = pre_authentication_encoding(envelope.payload_type, envelope.payload)
     added = tuple(Signature(key.id, key.sign(covered)) for key in keys)

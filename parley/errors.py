@@ -8,6 +8,12 @@ ParleyError
 ├── SigningError          a key or signature cannot be used
 │   └── BadSignatureError     the signature does not verify
 ├── KeystoreError         the keystore file cannot be opened
+│   └── HardwareError         a hardware module refused
+│       ├── NoModuleError         its library cannot be loaded
+│       ├── NoTokenError          the token is not there
+│       ├── PinError              the PIN is missing or refused
+│       └── NoTokenKeyError       the key is not there, or not one to sign with
+├── UnsealingError        a sealed box does not open
 ├── ProofError            a proof, checkpoint or block does not verify
 ├── DirectoryError        an entry may not be admitted, or the directory's log is broken
 ├── FirehoseError         the firehose has a gap, or another history than the one followed
@@ -59,6 +65,30 @@ class BadSignatureError(SigningError):
 
 class KeystoreError(ParleyError):
     """A keystore file cannot be opened: wrong password, changed bytes, or unsafe permissions."""
+
+
+class HardwareError(KeystoreError):
+    """A hardware module refused; check it with its vendor's tool."""
+
+
+class NoModuleError(HardwareError):
+    """The library that reaches the hardware module cannot be loaded; install it or mend its path."""
+
+
+class NoTokenError(HardwareError):
+    """The token is not there, or not the only one that fits; put it in or name it better."""
+
+
+class PinError(HardwareError):
+    """The token's PIN is missing or refused; correct its file before another try."""
+
+
+class NoTokenKeyError(HardwareError):
+    """The key is not in the token, is another one now, or is not one to sign with."""
+
+
+class UnsealingError(ParleyError):
+    """A sealed box does not open with the key it names: damaged, or sealed to another key."""
 
 
 class ProofError(ParleyError):

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import CryptoError
-from nacl.public import PrivateKey
+from nacl.public import PrivateKey, SealedBox
 from nacl.signing import SigningKey as _NaclSigningKey
 
-from parley.errors import SigningError
+from parley.errors import SigningError, UnsealingError
 from parley.schemas import KeyId, PublicKey
 
 __all__ = ["EncryptionKey", "SignatureClaim", "SigningKey", "key_id", "public_key", "verify", "verify_batch"]
@@ -102,6 +102,21 @@ class EncryptionKey:
     def private(self) -> bytes:
         """The 32-byte private key, for a keystore only."""
         return bytes(self._key)
+
+    def unseal(self, box: bytes) -> bytes:
+        """What was sealed to this key (libsodium's ``crypto_box_seal``: 32-byte ephemeral key, then the box).
+
+        Raises:
+            UnsealingError: the box is cut, changed, sealed to another key, or its ephemeral key is of small order.
+
+        """
+        try:
+            return SealedBox(self._key).decrypt(box)
+        except (CryptoError, TypeError, ValueError):
+            raise UnsealingError(
+                f"a sealed box of {len(box)} bytes does not open with key {self.id.hex()}:"
+                " damaged, or sealed to another; have it sealed again"
+            ) from None
 
     def __repr__(self) -> str:
         return f"EncryptionKey({self.id.hex()})"

@@ -1,5 +1,7 @@
 """One participant's private keys in a file under a password; what they are for is their user's affair.
 
+A key is never taken out: what was sealed to an old encryption key stays readable, here and from a copy.
+
 The file, version 1 (integers big-endian)::
 
     magic "PARLEYKS" | version 1 B | Argon2id operations 4 B | memory in KiB 4 B | salt 16 B | nonce 24 B
@@ -34,6 +36,7 @@ from parley.errors import KeystoreError, SigningError
 from parley.identifiers import is_name
 from parley.keys import EncryptionKey, SigningKey
 from parley.private_files import read_private, replace, write_new
+from parley.schemas import KeyId
 
 __all__ = ["INTERACTIVE", "MODERATE", "Cost", "Keystore", "NamedKey"]
 
@@ -172,6 +175,33 @@ class Keystore:
     def encryption_keys(self) -> tuple[EncryptionKey, ...]:
         """All encryption keys, newest (active) first: what was sealed to an old one stays readable."""
         return self._of_kind(EncryptionKey)
+
+    def unseal(self, key_id: KeyId, box: bytes) -> bytes:
+        """What was sealed to our encryption key of this id, however old (`parley.custody.Decryptor`).
+
+        Raises:
+            KeystoreError: no such key is held here.
+            UnsealingError: the box does not open with it.
+
+        """
+        for held in self._keys:
+            if held.key.id == key_id and isinstance(held.key, EncryptionKey):
+                return held.key.unseal(box)
+        raise KeystoreError(
+            f"{self.path}: no encryption key {key_id.hex()}, so what was sealed to it stays closed;"
+            " restore the backup that has it"
+        )
+
+    def copy_to(self, path: Path, password: str, *, cost: Cost = MODERATE) -> Keystore:
+        """All keys under a password of their own, in a new file; what is given back was read from it with that password.
+
+        Raises:
+            KeystoreError: the file exists or cannot be written, or password or cost are not usable.
+
+        """
+        copy = Keystore(path, self.participant, self._keys, _Lock.fresh(password, cost), b"")
+        write_new(path, copy._encode())
+        return Keystore.open(path, password)
 
     def add(self, name: str, key: SigningKey | EncryptionKey) -> None:
         """Add a key and make it the active one of its kind; the one before it is kept.

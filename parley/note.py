@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
+from parley.custody import Signatory
 from parley.errors import ProofError, SigningError
-from parley.keys import SigningKey, verify
+from parley.keys import verify
 
 __all__ = [
     "MAX_NOTE_LENGTH",
@@ -73,7 +74,7 @@ class NoteSigner:
     """
 
     name: str
-    key: SigningKey
+    key: Signatory
 
     def __post_init__(self) -> None:
         if not _is_key_name(self.name):

@@ -6,9 +6,9 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from parley.custody import Signatory
 from parley.envelope import MESSAGE_TYPE, message_id, seal
 from parley.errors import MalformedError, OversizedError, TransportError
-from parley.keys import SigningKey
 from parley.lifecycle import well_formed
 from parley.schemas import Message, MessageId, TransactionId, encode
 
@@ -40,7 +40,7 @@ class Outbox:
     """What one participant has sent and has no answer to."""
 
     def __init__(
-        self, transport: Transport, key: SigningKey, *, answer_within: float, resend_after: float
+        self, transport: Transport, key: Signatory, *, answer_within: float, resend_after: float
     ) -> None:
         """Give up after ``answer_within`` seconds; send the same bytes again every ``resend_after``."""
         self._transport = transport

@@ -19,8 +19,8 @@ __all__ = ["read_private", "replace", "write_new"]
 _MAX_LENGTH = 1 << 20
 
 
-def read_private(path: Path) -> bytes:
-    """The file's bytes, 1 MiB at most.
+def read_private(path: Path, kind: str = "keystore") -> bytes:
+    """The file's bytes, 1 MiB at most; ``kind`` is what errors call it.
 
     Raises:
         KeystoreError: it is missing, unreadable, too large, a link, no regular file, or lets others in.
@@ -29,21 +29,22 @@ def read_private(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise KeystoreError(f"{path}: no such keystore; make one with `parley keygen`") from None
+        mend = "make one with `parley keygen`" if kind == "keystore" else "write it, with mode 0600"
+        raise KeystoreError(f"{path}: no such {kind}; {mend}") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise KeystoreError(f"{path}: a symbolic link; name the keystore file itself") from None
+            raise KeystoreError(f"{path}: a symbolic link; name the {kind} itself") from None
         raise KeystoreError(
             f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from None
     try:
-        _require_private(path, os.fstat(descriptor).st_mode)
+        _require_private(path, os.fstat(descriptor).st_mode, kind)
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(_MAX_LENGTH + 1)
     finally:
         os.close(descriptor)
     if len(data) > _MAX_LENGTH:
-        raise KeystoreError(f"{path}: larger than any keystore; name the keystore file itself")
+        raise KeystoreError(f"{path}: larger than any {kind}; name the {kind} itself")
     return data
 
 
@@ -83,9 +84,9 @@ def replace(path: Path, data: bytes) -> None:
         raise _unwritable(path, error) from None
 
 
-def _require_private(path: Path, mode: int) -> None:
+def _require_private(path: Path, mode: int, kind: str) -> None:
     if not stat.S_ISREG(mode):
-        raise KeystoreError(f"{path}: not a regular file; name the keystore file itself")
+        raise KeystoreError(f"{path}: not a regular file; name the {kind} itself")
     if mode & 0o077:
         raise KeystoreError(
             f"{path}: others may read or change it (mode {stat.S_IMODE(mode):04o});"

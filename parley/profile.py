@@ -8,6 +8,7 @@ TOML, such as::
     password_file = "kafka.password"      # of the Kafka user
     keystore = "alpha-bank.keys"
     keystore_password_file = "keys.password"   # optional: asked for otherwise
+    signing_key = "pkcs11:token=…;object=…?module-path=…&pin-source=file:…"   # optional: where it is not in the keystore
 
 Paths are relative to the file. Unknown keys are refused.
 """
@@ -34,6 +35,7 @@ _OPTIONAL: Final = (
     "password_file",
     "keystore",
     "keystore_password_file",
+    "signing_key",
     "security",
     "mechanism",
     "ca_file",
@@ -56,6 +58,8 @@ class Profile:
     password_file: Path | None
     keystore: Path | None
     keystore_password_file: Path | None
+    signing_key: str | None
+    """Where the signing key is if not in the keystore: a PKCS #11 URI, or a file with its seed."""
     security: str
     mechanism: str
     ca_file: Path | None
@@ -131,6 +135,7 @@ def load_profile(path: Path) -> Profile:
         password_file=file("password_file"),
         keystore=file("keystore"),
         keystore_password_file=file("keystore_password_file"),
+        signing_key=text.get("signing_key"),
         security=security,
         mechanism=mechanism,
         ca_file=file("ca_file"),

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from parley import merkle
+from parley.custody import Signatory
 from parley.directory import Directory
 from parley.envelope import RECEIPTS_TYPE, pre_authentication_encoding
 from parley.errors import ProofError
 from parley.firehose import event_digest
-from parley.keys import SigningKey, verify
+from parley.keys import verify
 from parley.schemas import Hash, MessageId, Receipt
 
 __all__ = ["PendingReceipt", "ReceiptVerifier", "issue_receipts", "verify_receipt"]
@@ -41,7 +42,7 @@ def _head(root: bytes, size: int) -> bytes:
     return pre_authentication_encoding(RECEIPTS_TYPE, root + size.to_bytes(8, "big"))
 
 
-def issue_receipts(pending: Sequence[PendingReceipt], key: SigningKey) -> list[Receipt]:
+def issue_receipts(pending: Sequence[PendingReceipt], key: Signatory) -> list[Receipt]:
     """The receipts of one commit, in order, under one signature."""
     leaves = [_leaf(identity, digest, block_by) for identity, digest, _, block_by in pending]
     paths, root = merkle.paths(leaves)

@@ -13,8 +13,9 @@ from itertools import chain, islice
 import structlog
 
 from parley import lifecycle
+from parley.custody import Signatory
 from parley.directory import Directory
-from parley.keys import SigningKey, verify_batch
+from parley.keys import verify_batch
 from parley.receipts import PendingReceipt, issue_receipts
 from parley.schemas import (
     DeliveryBatch,
@@ -79,7 +80,7 @@ class Router:
     def __init__(
         self,
         directory: Directory,
-        key: SigningKey,
+        key: Signatory,
         limits: Limits,
         refresh_directory: Callable[[], object],
         executor: Executor | None = None,

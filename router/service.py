@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from parley.custody import load_signatory
 from parley.directory import Directory
-from parley.keys import SigningKey
-from parley.private_files import read_private
 from router.handler import Router
 from router.settings import RouterSettings
 from streams.catalogue import DIRECTORY, INGEST, ROUTER_STATE
@@ -53,7 +52,7 @@ def run(settings: RouterSettings, stop: Stop) -> None:
         feed.catch_up()
         router = Router(
             directory,
-            SigningKey(read_private(settings.key_file)),
+            load_signatory(settings.key),
             settings.limits(),
             feed.refresh,
             executor,

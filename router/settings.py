@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -22,8 +20,9 @@ class RouterSettings(ServiceSettings):
 
     registrar_key: str = Field(pattern=_HEXADECIMAL_KEY)
     """The registrar's public key in hexadecimal: the directory's root of trust."""
-    key_file: Path
-    """The router's Ed25519 seed (32 bytes), readable by its user alone; it signs receipts."""
+    key: str = Field(min_length=1)
+    """The router's Ed25519 key, which signs receipts: a file with its seed (32 bytes) that its user alone may read, or the
+    PKCS #11 URI of a key in a hardware module."""
     threads: int = Field(default=1, ge=1, le=64)
     """That verify signatures side by side; more than one helps where cores are idle."""
     gather_ms: int = Field(default=3, ge=1, le=1_000)

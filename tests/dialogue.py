@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from parley.custody import Signatory
 from parley.envelope import MESSAGE_TYPE, message_id, seal
-from parley.keys import SigningKey
 from parley.schemas import Action, FinishRule, Message, MessageId, Party, Terms, TransactionId, encode
 from tests.synthetic_ledger import signing_key
 
@@ -22,7 +22,7 @@ def transaction_id(seed: str) -> TransactionId:
     return TransactionId(bytes(identity))
 
 
-def sealed(message: Message, *keys: SigningKey) -> bytes:
+def sealed(message: Message, *keys: Signatory) -> bytes:
     """The ingest record of a message: signed by its sender's key of the suite, or by the keys given."""
     return encode(seal(MESSAGE_TYPE, message, *(keys or (signing_key(message.sender),))))
 

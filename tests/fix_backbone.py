@@ -123,7 +123,7 @@ class RunningBackbone:
         if service != "delivery":
             named["registrar_key"] = self.registrar.hex()
         if service == "router":
-            named["key_file"] = str(folder.secrets / "router.seed")
+            named["key"] = str(folder.secrets / "router.seed")
         return {f"PARLEY_{service}_{name}".upper(): value for name, value in (named | settings).items()}
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from structlog.testing import capture_logs
 
+from parley.custody import Signatory
 from parley.directory import Directory
-from parley.keys import SigningKey
 from parley.schemas import (
     DeliveryBatch,
     FirehoseEvent,
@@ -151,7 +151,7 @@ class MemoryRouter:
         limits: Limits | None = None,
         *,
         pipelines: int = 1,
-        key: SigningKey = ROUTER_KEY,
+        key: Signatory = ROUTER_KEY,
     ) -> None:
         self.directory = directory
         self.topics = Topics()

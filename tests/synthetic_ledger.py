@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from parley import lifecycle
+from parley.custody import Signatory
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, MESSAGE_TYPE, message_id, seal
 from parley.firehose import chain_hash, event_digest
@@ -67,7 +68,7 @@ class Ledger:
     def firehose(self) -> list[list[bytes]]:
         return [pipeline.events for pipeline in self.pipelines]
 
-    def admit(self, name: str, role: Role = "BANK", keys: Sequence[SigningKey] = ()) -> None:
+    def admit(self, name: str, role: Role = "BANK", keys: Sequence[Signatory] = ()) -> None:
         keys = keys or (signing_key(name),)
         publics = tuple(PublicKey(key.id, key.public) for key in keys)
         entry = DirectoryEntry(

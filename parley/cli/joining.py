@@ -16,9 +16,11 @@ from parley.cli.options import (
     keystore_of,
     profile_of,
     read_file,
+    signatory_of,
     write_file,
 )
 from parley.cli.output import complain, show, show_json
+from parley.custody import Signatory
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, countersign, seal, verify_signatures
 from parley.errors import DirectoryError, ProfileError
@@ -75,7 +77,8 @@ def join(
         if role not in _ROLES:
             raise typer.BadParameter(f"--role is one of {', '.join(_ROLES)}")
         keys = keystore_of(settings, password_file)
-        envelope = _make_entry(settings, keys, legal_name, country, _ROLES[role], lei, bic)
+        signing = signatory_of(settings, password_file, keys)
+        envelope = _make_entry(settings, keys, signing, legal_name, country, _ROLES[role], lei, bic)
     if output is not None:
         write_file(output, encode(envelope))
         _tell(envelope, {"entry": str(output)}, json=json)
@@ -107,10 +110,10 @@ def admit(
     if not yes:
         _show_entry(entry)
         typer.confirm("Have these been checked, and shall they be attested?", abort=True)
-    key = keystore_of(settings, password_file).signing_key()
+    key = signatory_of(settings, password_file)
     if key.public != settings.registrar:
         raise DirectoryError(
-            f"the keystore's signing key is not the registrar's of {settings.path}; use the registrar's profile"
+            f"the signing key is not the registrar's of {settings.path}; use the registrar's profile"
         )
     envelope = countersign(envelope, key)
     if output is not None:
@@ -124,6 +127,7 @@ def admit(
 def _make_entry(
     profile: Profile,
     keys: Keystore,
+    signing: Signatory,
     legal_name: str,
     country: str,
     role: Role,
@@ -134,7 +138,7 @@ def _make_entry(
         raise ProfileError(
             f"the keystore is {keys.participant}'s and the profile {profile.participant}'s; make them agree"
         )
-    signing, encryption = keys.signing_key(), keys.encryption_keys()[:1]
+    encryption = keys.encryption_keys()[:1]
     entry = DirectoryEntry(
         participant=profile.participant,
         legal_name=legal_name,

@@ -18,6 +18,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "keygen": "keys",
+    "keys": "keys",
     "join": "joining",
     "admit": "joining",
     "send": "messages",

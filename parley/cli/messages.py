@@ -17,9 +17,9 @@ from parley.cli.options import (
     Json,
     PasswordFile,
     ProfileFile,
-    keystore_of,
     profile_of,
     read_file,
+    signatory_of,
 )
 from parley.cli.output import moment, printable, show, show_json
 from parley.client import Participant
@@ -170,11 +170,10 @@ def waiting(
 
 def _connect(profile: Path, password_file: Path | None) -> Participant:
     settings = profile_of(profile)
-    keys = keystore_of(settings, password_file)
     return parley.connect(
         KafkaTransport(settings.access()),
         participant=settings.participant,
-        key=keys.signing_key(),
+        key=signatory_of(settings, password_file),
         registrar=settings.registrar,
         address=settings.address,
     )

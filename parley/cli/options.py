@@ -12,6 +12,7 @@ from parley.errors import ParleyError, ProfileError
 from parley.profile import Profile, load_profile, read_password
 
 if TYPE_CHECKING:
+    from parley.custody import Signatory
     from parley.keystore import Keystore
     from parley.note import VerifierKey
 
@@ -28,6 +29,7 @@ __all__ = [
     "read_file",
     "read_log_key",
     "registrar_key",
+    "signatory_of",
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -61,8 +63,8 @@ def profile_of(path: Path) -> Profile:
     return load_profile(path)
 
 
-def password(file: Path | None, *, new: bool = False) -> str:
-    """The keystore's password: from the file, or asked for without showing it; twice where it is new.
+def password(file: Path | None, *, new: bool = False, of: str = "keystore") -> str:
+    """The password of the keystore, or of its backup: from the file, or asked for without showing it; twice where it is new.
 
     Raises:
         ProfileError: the file cannot be read.
@@ -70,7 +72,7 @@ def password(file: Path | None, *, new: bool = False) -> str:
     """
     if file is not None:
         return read_password(file)
-    answer = typer.prompt("Password of the keystore", hide_input=True, confirmation_prompt=new)
+    answer = typer.prompt(f"Password of the {of}", hide_input=True, confirmation_prompt=new)
     return str(answer)
 
 
@@ -88,6 +90,21 @@ def keystore_of(profile: Profile, password_file: Path | None) -> Keystore:
             f"{profile.path} names no keystore; make one with `parley keygen` and add its path"
         )
     return open_keystore(profile.keystore, password_file or profile.keystore_password_file)
+
+
+def signatory_of(profile: Profile, password_file: Path | None, keystore: Keystore | None = None) -> Signatory:
+    """What signs for the profile: the key it names, or else the active one of its keystore, which is opened if it is not yet.
+
+    Raises:
+        KeystoreError: keystore or hardware module do not give the key.
+        ProfileError: the profile names neither.
+
+    """
+    if profile.signing_key is None:
+        return (keystore or keystore_of(profile, password_file)).signing_key()
+    from parley.custody import load_signatory  # noqa: PLC0415  loads the cryptography
+
+    return load_signatory(profile.signing_key, profile.path.parent)
 
 
 def read_file(path: Path) -> bytes:

@@ -40,7 +40,7 @@ def sealed_per_second(venue: Venue, messages: int) -> float:
         "KAFKA_PASSWORD_FILE": str(venue.folder.password_file("blockbuilder")),
         "STORE": str(folder),
         "ORIGIN": _ORIGIN,
-        "KEY_FILE": str(venue.folder.secrets / "blockbuilder.seed"),
+        "KEY": str(venue.folder.secrets / "blockbuilder.seed"),
         "BLOCK_TRANSACTIONS": "2000",
     }
     service = Service(

@@ -107,7 +107,7 @@ class Venue:
         if kind != "delivery":
             told["REGISTRAR_KEY"] = self.backbone.registrar_key.public.hex()
         if kind == "router":
-            told["KEY_FILE"] = str(self.folder.secrets / "router.seed")
+            told["KEY"] = str(self.folder.secrets / "router.seed")
         prefix = f"PARLEY_{kind.upper()}_"
         return Service(
             f"{kind}-{instance}", module, {f"{prefix}{name}": value for name, value in told.items()}

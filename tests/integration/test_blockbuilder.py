@@ -20,6 +20,7 @@ from deploy.kafka import Kafka
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
 from parley.errors import ProofError
+from parley.hardware import HardwareKey
 from parley.lookup import Lookup
 from parley.note import NoteSigner
 from parley.proof import make_proof, verify_proof
@@ -27,6 +28,7 @@ from streams.catalogue import BLOCKS, DIRECTORY, FIREHOSE, TOPICS, Role
 from streams.provisioning import Provisioner, User
 from streams.reader import Reader
 from streams.transaction import TransactionalProducer
+from tests.fix_softhsm import SoftToken
 from tests.synthetic_ledger import Ledger, Pipeline, signing_key
 
 SIGNER = NoteSigner("ledger.example/log", signing_key("log"))
@@ -61,6 +63,7 @@ class Running:
     written: list[int] = field(default_factory=lambda: [0] * PIPELINES)
     admitted: int = 0
     builders: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    signer: NoteSigner = SIGNER
 
     def __post_init__(self) -> None:
         self.producer = self.new_producer()
@@ -87,7 +90,7 @@ class Running:
     def start(self, log: Path | None = None, crash_at: str = "", **settings: str) -> subprocess.Popen[bytes]:
         key = self.folder / "log.seed"
         if not key.exists():
-            key.write_bytes(SIGNER.key.seed)
+            key.write_bytes(signing_key("log").seed)
             key.chmod(0o600)
         password = self.folder / "password"
         password.write_text(BUILDER.password)
@@ -98,7 +101,7 @@ class Running:
             f"{prefix}KAFKA_PASSWORD_FILE": str(password),
             f"{prefix}STORE": str(log or self.log),
             f"{prefix}ORIGIN": SIGNER.name,
-            f"{prefix}KEY_FILE": str(key),
+            f"{prefix}KEY": str(key),
             f"{prefix}SEAL_INTERVAL_MS": "200",
             "PARLEY_CRASH_AT": crash_at,
             **{f"{prefix}{name.upper()}": value for name, value in settings.items()},
@@ -118,7 +121,7 @@ class Running:
         return (self.folder / "builder.log").read_text()
 
     def store(self, log: Path | None = None) -> BlockStore:
-        return BlockStore(from_folder(log or self.log), SIGNER.verifier_key)
+        return BlockStore(from_folder(log or self.log), self.signer.verifier_key)
 
     def sealed(self, log: Path | None = None) -> int:
         """How many transactions stand in the log's blocks."""
@@ -185,6 +188,23 @@ def test_a_finished_trade_is_proved_from_the_store(running: Running) -> None:
     assert_whole(running, 1)
     builder.send_signal(signal.SIGTERM)
     assert builder.wait(SECONDS) == 0
+
+
+def test_a_builder_whose_key_is_in_a_token_seals_and_one_with_a_wrong_pin_says_so_and_ends(
+    running: Running, token: SoftToken
+) -> None:
+    running.signer = NoteSigner(SIGNER.name, HardwareKey.generate(token.key("builder")))
+    running.ledger.trade()
+    running.publish()
+    builder = running.start(key=token.uri("builder"))
+    running.await_sealed(1)
+    assert_whole(running, 1)
+    builder.send_signal(signal.SIGTERM)
+    assert builder.wait(SECONDS) == 0
+    token.pin_file.write_text("314159\n")
+    assert running.start(key=token.uri("builder")).wait(SECONDS) == 1
+    assert "the PIN is refused" in running.output()
+    assert "314159" not in running.output()
 
 
 def test_transactions_that_end_while_the_builder_runs_are_sealed_within_the_interval(
@@ -334,7 +354,7 @@ def test_check_prints_the_settings_and_starts_nothing(tmp_path: Path) -> None:
         "PARLEY_BLOCKBUILDER_KAFKA_PASSWORD_FILE": "password",
         "PARLEY_BLOCKBUILDER_STORE": str(tmp_path / "log"),
         "PARLEY_BLOCKBUILDER_ORIGIN": SIGNER.name,
-        "PARLEY_BLOCKBUILDER_KEY_FILE": "log.seed",
+        "PARLEY_BLOCKBUILDER_KEY": "log.seed",
     }
     command = [sys.executable, "-m", "blockbuilder", "--check"]
     done = subprocess.run(

@@ -11,6 +11,7 @@ from deploy.backbone import Participant as Joining
 from parley.cli import main
 from parley.keys import SigningKey
 from parley.keystore import Cost, Keystore
+from parley.private_files import read_private
 from streams.catalogue import Role
 from tests.fix_backbone import RunningBackbone
 
@@ -61,8 +62,9 @@ def test_two_banks_join_and_agree_and_a_regulator_watches(
     for name in ("cli-a", "cli-b"):
         backbone.join([Joining(name, f"password-of-{name}", Role.PARTICIPANT, (name,))])
         banks[name] = Desk(running_backbone, tmp_path, name, f"password-of-{name}", SigningKey.generate())
+    registrar_key = SigningKey(read_private(Path(backbone.key_reference("registrar"))))
     registrar = Desk(
-        running_backbone, tmp_path, "registrar", backbone.folder.password("registrar"), backbone.registrar_key
+        running_backbone, tmp_path, "registrar", backbone.folder.password("registrar"), registrar_key
     )
     a, b = banks.values()
 

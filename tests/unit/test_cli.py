@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from nacl.public import PublicKey, SealedBox
 
 from parley.cli import main
 from parley.cli.output import moment, printable
 from parley.identifiers import transaction_text
+from parley.keys import EncryptionKey
 from parley.keystore import Cost, Keystore
 from parley.lookup import Lookup
+from parley.private_files import write_new
 from parley.proof import make_proof
 from parley.schemas import DirectoryEntry, Envelope, decode
 from tests.fix_ledger import LOG, SealedLedger
@@ -106,6 +109,102 @@ class TestKeygen:
         assert main(["keygen", "beta"]) == 0
         assert next(answers, None) is None
         assert Keystore.open(Path("beta.keys"), PASSWORD).participant == "beta"
+
+
+class TestKeys:
+    def run(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
+        capsys.readouterr()
+        code = main([*arguments, "--json"])
+        shown = capsys.readouterr()
+        assert code == 0, shown.err
+        return [json.loads(line) for line in shown.out.splitlines()]
+
+    def test_they_are_listed_with_those_kept_for_reading(
+        self, keys: Path, profile: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        store = Keystore.open(keys, PASSWORD)
+        for number in (1, 2):
+            store.add(f"encryption-{number}", EncryptionKey.generate())
+        store.save()
+        listed = self.run(capsys, "keys", "list")
+        assert [(row["name"], row["kind"], row["active"]) for row in listed] == [
+            ("signing-1", "signing", True),
+            ("encryption-1", "encryption", False),
+            ("encryption-2", "encryption", True),
+        ]
+        assert main(["keys", "list"]) == 0
+        shown = capsys.readouterr().out
+        assert shown.count("kept for reading") == 1
+        assert store.encryption_key().private.hex() not in shown
+
+    def test_a_new_device_restored_from_a_backup_reads_everything(
+        self, keys: Path, profile: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        store = Keystore.open(keys, PASSWORD)
+        old, new = EncryptionKey.generate(), EncryptionKey.generate()
+        store.add("encryption-1", old)
+        store.add("encryption-2", new)
+        store.save()
+        Path("backup.password").write_text("of the backup\n")
+        own = ("--backup-password-file", "backup.password")
+        (told,) = self.run(capsys, "keys", "backup", "alpha.backup", *own)
+        assert (told["signing_keys"], told["encryption_keys"]) == (1, 2)
+        keys.unlink()
+        Path("new.password").write_text("of the new device\n")
+        self.run(capsys, "keys", "restore", "alpha.backup", *own, "--password-file", "new.password")
+        restored = Keystore.open(Path("alpha.keys"), "of the new device")
+        for key in (old, new):
+            box = SealedBox(PublicKey(key.public)).encrypt(b"from the past")
+            assert restored.unseal(key.id, box) == b"from the past"
+
+    def test_a_backup_does_not_open_with_another_password(
+        self, keys: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        restore = ["keys", "restore", "alpha.keys", "--keystore", "new.keys", "--password-file", "password"]
+        Path("wrong.password").write_text("another\n")
+        assert main([*restore, "--backup-password-file", "wrong.password"]) == 1
+        assert "wrong password" in capsys.readouterr().err
+        assert not Path("new.keys").exists()
+
+    def test_a_restored_keystore_never_replaces_one(
+        self, keys: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = keys.read_bytes()
+        restore = ["keys", "restore", "alpha.keys", "--password-file", "password"]
+        assert main([*restore, "--backup-password-file", "password"]) == 1
+        assert "exists already" in capsys.readouterr().err
+        assert keys.read_bytes() == before
+
+
+class TestHardware:
+    NOWHERE = "pkcs11:token=parley;object=signing-1?module-path=nowhere.so&pin-source=file:pin"
+
+    def test_a_module_that_is_not_there_is_told_and_leaves_no_keystore(
+        self, password_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        keygen = ["keygen", "alpha", "--password-file", str(password_file), "--hardware"]
+        assert main([*keygen, self.NOWHERE]) == 1
+        assert "nowhere.so is not there; install it, or mend module-path" in capsys.readouterr().err
+        assert not Path("alpha.keys").exists()
+
+    def test_a_uri_that_cannot_be_read_is_told_before_anything_is_made(
+        self, password_file: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        keygen = ["keygen", "alpha", "--password-file", str(password_file), "--hardware"]
+        assert main([*keygen, "pkcs11:token=a?pin-value=1234"]) == 1
+        shown = capsys.readouterr().err
+        assert "pin-value would show the PIN" in shown
+        assert "1234" not in shown
+        assert not Path("alpha.keys").exists()
+
+    def test_a_profile_may_name_a_file_with_the_seed(
+        self, profile: Path, elsewhere: Path, keys: Path
+    ) -> None:
+        write_new(elsewhere / "other.seed", signing_key("other").seed)
+        profile.write_text(profile.read_text() + 'signing_key = "other.seed"\n')
+        assert main([*TestJoinAndAdmit.JOIN, "--output", "alpha.entry"]) == 0
+        envelope = decode(Path("alpha.entry").read_bytes(), Envelope)
+        assert [each.key_id for each in envelope.signatures] == [signing_key("other").id]
 
 
 class TestJoinAndAdmit:

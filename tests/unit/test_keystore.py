@@ -9,10 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from nacl.public import PublicKey, SealedBox
 
-from parley.errors import KeystoreError
+from parley.errors import KeystoreError, UnsealingError
 from parley.keys import EncryptionKey, SigningKey
 from parley.keystore import INTERACTIVE, MODERATE, Cost, Keystore
+from parley.private_files import write_new
 
 CHEAP = Cost(1, 8192)
 PASSWORD = "correct horse battery staple"
@@ -106,6 +108,54 @@ def test_saving_twice_never_uses_a_nonce_twice(store: Keystore) -> None:
     second = store.path.read_bytes()
     assert first[33:57] != second[33:57]
     assert first[17:33] == second[17:33]
+
+
+def test_a_backup_has_every_key_under_a_password_of_its_own(store: Keystore, tmp_path: Path) -> None:
+    store.add("encryption-2", EncryptionKey.generate())
+    backup = store.copy_to(tmp_path / "backup", "of the backup", cost=CHEAP)
+    assert [(held.name, held.key.id, held.active) for held in backup.keys] == [
+        (held.name, held.key.id, held.active) for held in store.keys
+    ]
+    with pytest.raises(KeystoreError, match="wrong password"):
+        Keystore.open(backup.path, PASSWORD)
+    assert store.path.read_bytes()[17:33] != backup.path.read_bytes()[17:33], "salts must differ"
+
+
+def test_a_backup_never_replaces_a_file(store: Keystore, tmp_path: Path) -> None:
+    (tmp_path / "backup").write_bytes(b"an older one")
+    with pytest.raises(KeystoreError, match="exists already"):
+        store.copy_to(tmp_path / "backup", "of the backup", cost=CHEAP)
+    assert (tmp_path / "backup").read_bytes() == b"an older one"
+
+
+def test_a_backup_that_did_not_reach_the_disk_whole_is_told(
+    store: Keystore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parley.keystore.write_new", lambda path, data: write_new(path, data[:-40]))
+    with pytest.raises(KeystoreError, match="damaged, cut"):
+        store.copy_to(tmp_path / "backup", "of the backup", cost=CHEAP)
+
+
+def test_what_was_sealed_to_a_retired_key_is_opened_by_its_id(store: Keystore) -> None:
+    box = SealedBox(PublicKey(ENCRYPTION.public)).encrypt(b"for your eyes")
+    store.add("encryption-2", EncryptionKey.generate())
+    assert store.unseal(ENCRYPTION.id, box) == b"for your eyes"
+    with pytest.raises(UnsealingError, match="sealed to another"):
+        store.unseal(store.encryption_key().id, box)
+
+
+def test_what_was_sealed_to_a_key_that_is_not_held_says_which_backup_is_needed(store: Keystore) -> None:
+    stranger = EncryptionKey.generate()
+    with pytest.raises(KeystoreError, match=f"no encryption key {stranger.id.hex()}.*restore the backup"):
+        store.unseal(stranger.id, b"x" * 48)
+    with pytest.raises(KeystoreError, match="no encryption key"):
+        store.unseal(SIGNING.id, b"x" * 48)
+
+
+@pytest.mark.parametrize("small_order", [bytes(32), b"\x01" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f"])
+def test_a_box_from_a_point_of_small_order_stays_closed(store: Keystore, small_order: bytes) -> None:
+    with pytest.raises(UnsealingError, match="does not open"):
+        store.unseal(ENCRYPTION.id, small_order + b"x" * 32)
 
 
 @pytest.mark.parametrize("password", ["", PASSWORD[:-1], PASSWORD + " ", PASSWORD.upper()])

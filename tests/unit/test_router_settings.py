@@ -23,7 +23,7 @@ def test_every_limit_is_the_operators_to_set() -> None:
             "kafka_username": "router",
             "kafka_password_file": Path("password"),
             "registrar_key": "00" * 32,
-            "key_file": Path("seed"),
+            "key": "router.seed",
             **chosen,
         }
     )

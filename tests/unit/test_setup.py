@@ -17,6 +17,7 @@ from deploy import bootstrap, setup
 from deploy.errors import SetupError
 from deploy.folder import CHECKOUT
 from deploy.setup import LOCKS, Jar, Part, fetch_jars, read_lock
+from deploy.softhsm import fetch_softhsm, find_softhsm, why_missing
 
 CONTENT = b"what the lock names"
 JAR = Jar("org.example", "thing", "1.0", hashlib.sha256(CONTENT).hexdigest())
@@ -124,6 +125,99 @@ class TestParts:
         assert [path.name for path in tmp_path.iterdir()] == ["part"]
         assert (tmp_path / "part").read_text() == "old"
         assert not part.done()
+
+
+class TestSoftHsm:
+    """The hardware module of the tests: the machine's own, Debian's unpacked, or plainly missing."""
+
+    def place(self, root: Path, library: str) -> None:
+        (root / "bin").mkdir(parents=True)
+        (root / "bin" / "softhsm2-util").touch()
+        (root / library).parent.mkdir(parents=True)
+        (root / library).touch()
+
+    @pytest.mark.parametrize(
+        "library",
+        [
+            "lib/softhsm/libsofthsm2.so",
+            "lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+            "lib64/pkcs11/libsofthsm2.so",
+        ],
+    )
+    def test_of_the_machine_is_found_where_distributions_put_it(self, library: str, tmp_path: Path) -> None:
+        self.place(tmp_path / "usr", library)
+        found = find_softhsm(tmp_path / "runtime", [tmp_path / "usr"])
+        assert found is not None
+        assert found.module == tmp_path / "usr" / library
+
+    def test_of_the_machine_comes_before_the_unpacked_one(self, tmp_path: Path) -> None:
+        runtime = tmp_path / "runtime"
+        self.place(runtime / "softhsm" / "usr", "lib/softhsm/libsofthsm2.so")
+        found = find_softhsm(runtime, [tmp_path / "usr"])
+        assert found is not None
+        assert found.module.is_relative_to(runtime)
+        self.place(tmp_path / "usr", "lib/softhsm/libsofthsm2.so")
+        found = find_softhsm(runtime, [tmp_path / "usr"])
+        assert found is not None
+        assert found.module.is_relative_to(tmp_path / "usr")
+
+    def test_is_not_found_without_its_tool(self, tmp_path: Path) -> None:
+        self.place(tmp_path / "usr", "lib/softhsm/libsofthsm2.so")
+        (tmp_path / "usr" / "bin" / "softhsm2-util").unlink()
+        assert find_softhsm(tmp_path / "runtime", [tmp_path / "usr"]) is None
+
+    def test_that_cannot_be_had_is_told_and_set_up_goes_on(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(shutil, "which", lambda _: None)
+        monkeypatch.setattr(setup, "find_softhsm", lambda _: None)
+        parts = [part for part in setup._parts(tmp_path) if part.optional]
+        monkeypatch.setattr(setup, "_parts", lambda _: parts)
+        assert [part.path.name for part in parts] == ["softhsm"]
+        setup.set_up(tmp_path)
+        told = " ".join(capsys.readouterr().out.split())
+        assert "the tests that need it will be skipped" in told
+        assert "no apt; install SoftHSM 2" in told
+        assert "no apt" in (why_missing(tmp_path) or "")
+        assert not (tmp_path / "softhsm").exists()
+
+    def test_in_packages_that_do_not_run_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        self.programs(
+            monkeypatch,
+            tmp_path,
+            "mkdir -p $3/usr/bin $3/usr/lib/softhsm; touch $3/usr/lib/softhsm/libsofthsm2.so;"
+            "printf '#!/bin/sh\\necho libssl.so.3 is missing >&2; exit 127' > $3/usr/bin/softhsm2-util;"
+            "chmod +x $3/usr/bin/softhsm2-util",
+        )
+        with pytest.raises(SetupError, match=r"softhsm2-util refused: libssl\.so\.3 is missing"):
+            fetch_softhsm(tmp_path / "softhsm", tmp_path)
+        assert "libssl.so.3" in (why_missing(tmp_path) or "")
+
+    def test_that_is_had_at_last_takes_the_note_away(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "softhsm.missing").write_text("no network then")
+        self.programs(
+            monkeypatch,
+            tmp_path,
+            "mkdir -p $3/usr/bin $3/usr/lib/softhsm; touch $3/usr/lib/softhsm/libsofthsm2.so;"
+            "printf '#!/bin/sh\\n' > $3/usr/bin/softhsm2-util; chmod +x $3/usr/bin/softhsm2-util",
+        )
+        fetch_softhsm(tmp_path / "softhsm", tmp_path)
+        assert why_missing(tmp_path) is None
+        assert find_softhsm(tmp_path, []) is not None
+
+    def programs(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unpack: str) -> None:
+        """An apt-get that brings a package only with lists of its own, and a dpkg that does as told."""
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        apt = 'case "$*" in *Dir::State*) touch libsofthsm2.deb;; *) echo no lists >&2; exit 100;; esac'
+        for name, body in (("apt-get", apt), ("dpkg", unpack)):
+            (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+            (programs / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
 
 
 class TestTrouble:
