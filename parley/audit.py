@@ -7,7 +7,9 @@ Checked, in this order, for every block of the log:
 - *directory*: every record follows, and is admitted by the registrar;
 - *transaction*: every one is replayed by the rules (``parley.replay``), every signature verified;
 - *cuts*: they only grow, every transaction ended within its block's, no event is in two blocks;
-- *chain*: wherever two of event n, event n+1 and a cut at n are at hand, they name the same h(n).
+- *chain*: wherever two of event n, event n+1 and a cut at n are at hand, they name the same h(n);
+- *purge*: every body that was purged is named, by place and digest, in an operator's statement that counts
+  and stands in a later block (``parley.erasure``); nothing else is missing.
 
 Given the firehose too (it is not part of the store), completeness is proved: whatever ended up to a cut
 is in the block of that cut, as it stands on the firehose, the cut's chain hash is the firehose's, and
@@ -27,7 +29,8 @@ from parley import merkle
 from parley.blocks import Block, BlockStore, SealedTransaction, header_hash
 from parley.coverage import ChainClaims, FollowedFirehose
 from parley.directory import Directory
-from parley.errors import FirehoseError, ParleyError, ProofError, WireError
+from parley.erasure import ERASURE_KIND, prove_statement
+from parley.errors import ErasureError, FirehoseError, ParleyError, ProofError, WireError
 from parley.firehose import chain_hash
 from parley.identifiers import transaction_text
 from parley.keys import SignatureClaim, verify_batch
@@ -36,7 +39,10 @@ from parley.schemas import (
     ZERO_HASH,
     BlockHeader,
     Cut,
+    EventReference,
     FirehoseEvent,
+    PurgedEvent,
+    StatementPlace,
     TransactionId,
 )
 
@@ -50,7 +56,7 @@ class Violation(NamedTuple):
     """A broken rule, with what a third party needs to see it: the block's header and the records."""
 
     rule: str
-    """Which of the module's rules: log, block, directory, transaction, cuts, chain, firehose."""
+    """Which of the module's rules: log, block, directory, transaction, cuts, chain, purge, firehose."""
     detail: str
     height: int | None = None
     transaction_id: TransactionId | None = None
@@ -84,12 +90,28 @@ class AuditReport:
     """Events up to the last cuts that are in no block: of open transactions, if nothing was left out."""
     firehose_events: int
     """Events of the firehose that the blocks were compared with."""
+    purged: int
+    """Bodies that are no longer in the blocks."""
+    purges_due: int
+    """Bodies that statements name and that are still there."""
     violations: tuple[Violation, ...]
 
     @property
     def good(self) -> bool:
         """Whether no rule is broken."""
         return not self.violations
+
+
+class _Gap(NamedTuple):
+    """A body that is missing."""
+
+    event: tuple[int, EventReference]
+    statement: StatementPlace
+    kind: str
+    """Of its transaction."""
+    height: int
+    transaction_id: TransactionId
+    evidence: tuple[bytes, ...]
 
 
 class Auditor:
@@ -122,6 +144,8 @@ class Auditor:
         self._open_until: dict[tuple[int, TransactionId], int] = {}
         self._latest: dict[int, int] = {}
         self._prune_at = 100_000
+        self._gaps: list[_Gap] = []
+        self._named: dict[tuple[int, EventReference], dict[StatementPlace, int]] = {}
         self._firehose = (
             None
             if firehose is None
@@ -145,13 +169,26 @@ class Auditor:
         """Events of the firehose that were read."""
         return sum(firehose.events for firehose in (self._firehose or {}).values())
 
+    @property
+    def purged(self) -> int:
+        """Bodies that are no longer in the blocks."""
+        return len(self._gaps)
+
+    @property
+    def purges_due(self) -> int:
+        """Bodies that statements name and that are still there."""
+        return len(self._named.keys() - {gap.event for gap in self._gaps})
+
     def finish(self, grace: int = GRACE_MS) -> None:
-        """After the last block: look for what ended on the firehose and should have been in a block by then.
+        """After the last block: look for what ended on the firehose and should have been in a block by then, and for
+        bodies that are missing without a statement.
 
         ``grace`` is how much older than the newest block it must be, in ms.
         """
         if self._header is None:
             return
+        for gap in self._gaps:
+            self._account(gap)
         for pipeline, firehose in (self._firehose or {}).items():
             try:
                 overdue = firehose.overdue(self._header.sealed_at - grace)
@@ -226,6 +263,7 @@ class Auditor:
                 owners.append((sealed, index))
             self._take_places(block, sealed, done.events, before)
             self._take_opening(block, sealed, done)
+            self._take_purges(block, sealed, done)
             self.transactions += 1
             self.finished += sealed.record.outcome == "FINISHED"
             self.timed_out += sealed.record.outcome == "TIMED_OUT"
@@ -240,7 +278,7 @@ class Auditor:
         self,
         block: Block,
         sealed: SealedTransaction,
-        events: Sequence[FirehoseEvent],
+        events: Sequence[FirehoseEvent | PurgedEvent],
         before: BlockHeader | None,
     ) -> None:
         pipeline, ending = sealed.record.pipeline, sealed.ending_sequence
@@ -256,7 +294,7 @@ class Auditor:
                 self._fault(
                     block, sealed, Fault(index, "commits to another history than its neighbours"), "chain"
                 )
-            if event.directory_version > block.header.directory_version:
+            if isinstance(event, FirehoseEvent) and event.directory_version > block.header.directory_version:
                 self._fault(block, sealed, Fault(index, "was judged by a later directory than its block has"))
 
     def _take_opening(self, block: Block, sealed: SealedTransaction, done: Replay) -> None:
@@ -273,6 +311,50 @@ class Auditor:
                 key: until for key, until in self._open_until.items() if until >= self._latest[key[0]]
             }
             self._prune_at = 2 * len(self._open_until) + 100_000
+
+    def _take_purges(self, block: Block, sealed: SealedTransaction, done: Replay) -> None:
+        """Note which bodies are missing, and which ones a statement names."""
+        record = sealed.record
+        for index, (event, listed) in enumerate(zip(done.events, record.events, strict=False)):
+            if isinstance(event, PurgedEvent):
+                evidence = (block.encoded_header, sealed.leaf, sealed.events[index])
+                self._gaps.append(
+                    _Gap(
+                        (record.pipeline, listed),
+                        event.statement,
+                        record.kind,
+                        block.header.height,
+                        record.transaction_id,
+                        evidence,
+                    )
+                )
+        if record.kind == ERASURE_KIND:
+            try:
+                statement = prove_statement(sealed, self._directory)
+            except ErasureError:
+                return  # it names nothing: whatever is missing on its account is found to be
+            for named in statement.named():
+                self._named.setdefault(named, {})[statement.place] = block.header.height
+
+    def _account(self, gap: _Gap) -> None:
+        """Demand that a missing body is named by the statement that stands in its place."""
+        pipeline, listed = gap.event
+        stated = self._named.get(gap.event, {}).get(gap.statement)
+        if gap.kind == ERASURE_KIND:
+            fault = "belongs to a purge statement, which is never purged"
+        elif stated is None:
+            fault = "has no body, and the statement it refers to does not name it or does not count"
+        elif stated <= gap.height:
+            fault = f"has no body, but its statement stands in block {stated}, which is not a later one"
+        else:
+            return
+        self._found(
+            "purge",
+            f"event {listed.sequence} of pipeline {pipeline} {fault}",
+            gap.height,
+            *gap.evidence,
+            transaction=gap.transaction_id,
+        )
 
     def _take_cuts(self, block: Block, before: BlockHeader | None) -> None:
         header = block.header
@@ -403,6 +485,8 @@ def audit(
         directory_records=auditor.directory_records,
         unsealed=auditor.unsealed,
         firehose_events=auditor.firehose_events,
+        purged=auditor.purged,
+        purges_due=auditor.purges_due,
         violations=tuple(auditor.violations),
     )
 

@@ -71,6 +71,8 @@ def _row(report: AuditReport) -> dict[str, str | int | bool | None]:
         "signatures": report.signatures,
         "directory_records": report.directory_records,
         "unsealed": report.unsealed,
+        "purged": report.purged,
+        "purges_due": report.purges_due,
     }
 
 
