@@ -29,9 +29,10 @@ from parley import merkle
 from parley.blocks import Block, BlockStore, SealedTransaction, header_hash
 from parley.coverage import ChainClaims, FollowedFirehose
 from parley.directory import Directory
-from parley.erasure import ERASURE_KIND, prove_statement
-from parley.errors import ErasureError, FirehoseError, ParleyError, ProofError, WireError
+from parley.erasure import Statement
+from parley.errors import FirehoseError, ParleyError, ProofError, WireError
 from parley.firehose import chain_hash
+from parley.gaps import Gaps
 from parley.identifiers import transaction_text
 from parley.keys import SignatureClaim, verify_batch
 from parley.replay import Fault, Replay, replay
@@ -39,10 +40,8 @@ from parley.schemas import (
     ZERO_HASH,
     BlockHeader,
     Cut,
-    EventReference,
     FirehoseEvent,
     PurgedEvent,
-    StatementPlace,
     TransactionId,
 )
 
@@ -94,24 +93,14 @@ class AuditReport:
     """Bodies that are no longer in the blocks."""
     purges_due: int
     """Bodies that statements name and that are still there."""
+    purges: tuple[tuple[Statement, int], ...]
+    """Every statement that counts, and how many bodies are gone on its account."""
     violations: tuple[Violation, ...]
 
     @property
     def good(self) -> bool:
         """Whether no rule is broken."""
         return not self.violations
-
-
-class _Gap(NamedTuple):
-    """A body that is missing."""
-
-    event: tuple[int, EventReference]
-    statement: StatementPlace
-    kind: str
-    """Of its transaction."""
-    height: int
-    transaction_id: TransactionId
-    evidence: tuple[bytes, ...]
 
 
 class Auditor:
@@ -144,8 +133,7 @@ class Auditor:
         self._open_until: dict[tuple[int, TransactionId], int] = {}
         self._latest: dict[int, int] = {}
         self._prune_at = 100_000
-        self._gaps: list[_Gap] = []
-        self._named: dict[tuple[int, EventReference], dict[StatementPlace, int]] = {}
+        self.gaps = Gaps()
         self._firehose = (
             None
             if firehose is None
@@ -169,16 +157,6 @@ class Auditor:
         """Events of the firehose that were read."""
         return sum(firehose.events for firehose in (self._firehose or {}).values())
 
-    @property
-    def purged(self) -> int:
-        """Bodies that are no longer in the blocks."""
-        return len(self._gaps)
-
-    @property
-    def purges_due(self) -> int:
-        """Bodies that statements name and that are still there."""
-        return len(self._named.keys() - {gap.event for gap in self._gaps})
-
     def finish(self, grace: int = GRACE_MS) -> None:
         """After the last block: look for what ended on the firehose and should have been in a block by then, and for
         bodies that are missing without a statement.
@@ -187,8 +165,10 @@ class Auditor:
         """
         if self._header is None:
             return
-        for gap in self._gaps:
-            self._account(gap)
+        for gap, fault in self.gaps.faults():
+            pipeline, listed = gap.event
+            detail = f"event {listed.sequence} of pipeline {pipeline} {fault}"
+            self._found("purge", detail, gap.height, *gap.evidence, transaction=gap.transaction_id)
         for pipeline, firehose in (self._firehose or {}).items():
             try:
                 overdue = firehose.overdue(self._header.sealed_at - grace)
@@ -263,7 +243,7 @@ class Auditor:
                 owners.append((sealed, index))
             self._take_places(block, sealed, done.events, before)
             self._take_opening(block, sealed, done)
-            self._take_purges(block, sealed, done)
+            self.gaps.take(block, sealed, self._directory)
             self.transactions += 1
             self.finished += sealed.record.outcome == "FINISHED"
             self.timed_out += sealed.record.outcome == "TIMED_OUT"
@@ -311,50 +291,6 @@ class Auditor:
                 key: until for key, until in self._open_until.items() if until >= self._latest[key[0]]
             }
             self._prune_at = 2 * len(self._open_until) + 100_000
-
-    def _take_purges(self, block: Block, sealed: SealedTransaction, done: Replay) -> None:
-        """Note which bodies are missing, and which ones a statement names."""
-        record = sealed.record
-        for index, (event, listed) in enumerate(zip(done.events, record.events, strict=False)):
-            if isinstance(event, PurgedEvent):
-                evidence = (block.encoded_header, sealed.leaf, sealed.events[index])
-                self._gaps.append(
-                    _Gap(
-                        (record.pipeline, listed),
-                        event.statement,
-                        record.kind,
-                        block.header.height,
-                        record.transaction_id,
-                        evidence,
-                    )
-                )
-        if record.kind == ERASURE_KIND:
-            try:
-                statement = prove_statement(sealed, self._directory)
-            except ErasureError:
-                return  # it names nothing: whatever is missing on its account is found to be
-            for named in statement.named():
-                self._named.setdefault(named, {})[statement.place] = block.header.height
-
-    def _account(self, gap: _Gap) -> None:
-        """Demand that a missing body is named by the statement that stands in its place."""
-        pipeline, listed = gap.event
-        stated = self._named.get(gap.event, {}).get(gap.statement)
-        if gap.kind == ERASURE_KIND:
-            fault = "belongs to a purge statement, which is never purged"
-        elif stated is None:
-            fault = "has no body, and the statement it refers to does not name it or does not count"
-        elif stated <= gap.height:
-            fault = f"has no body, but its statement stands in block {stated}, which is not a later one"
-        else:
-            return
-        self._found(
-            "purge",
-            f"event {listed.sequence} of pipeline {pipeline} {fault}",
-            gap.height,
-            *gap.evidence,
-            transaction=gap.transaction_id,
-        )
 
     def _take_cuts(self, block: Block, before: BlockHeader | None) -> None:
         header = block.header
@@ -485,8 +421,9 @@ def audit(
         directory_records=auditor.directory_records,
         unsealed=auditor.unsealed,
         firehose_events=auditor.firehose_events,
-        purged=auditor.purged,
-        purges_due=auditor.purges_due,
+        purged=len(auditor.gaps),
+        purges_due=auditor.gaps.due,
+        purges=auditor.gaps.purges,
         violations=tuple(auditor.violations),
     )
 

@@ -854,6 +854,11 @@ class TestReaders:
         assert parley([*line, "--registrar", made.ledger.registrar.public.hex()]) == 0
         told = json.loads(capsys.readouterr().out)
         assert (told["good"], told["purged"], told["purges_due"]) == (True, 1, 0)
+        assert [(one["statement"], one["bodies"]) for one in told["purges"]] == [
+            (transaction_text(statement.id), 1)
+        ]
+        assert parley([*line[:-1], "--registrar", made.ledger.registrar.public.hex()]) == 0
+        assert "1 bodies purged on 2027-01-15" in capsys.readouterr().out
 
     def test_a_message_id_that_is_not_found_may_be_a_purged_ones(
         self, made: SealedLedger, deal: Deal, statement: Deal
