@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from parley.audit import AuditReport, audit
 from parley.blocks import Block, SealedTransaction, block_path, encode_block
 from parley.cli import main as parley
 from parley.envelope import MESSAGE_TYPE, message_id, seal
-from parley.erasure import read_statement
+from parley.erasure import PURGE_TYPE, directory_of, prove_statement, read_statement
 from parley.errors import ErasureError, ProofError, PurgedError
 from parley.firehose import event_digest
 from parley.identifiers import transaction_text
@@ -38,6 +39,7 @@ from parley.schemas import (
     Hash,
     Message,
     MessageId,
+    Purge,
     PurgedEvent,
     PurgeTarget,
     Receipt,
@@ -218,6 +220,17 @@ class TestAPurge:
             assert purge(made) == 0
         assert not holds(made.folder, BODY)
 
+    def test_takes_away_what_a_crashed_purge_left(
+        self, made: SealedLedger, deal: Deal, statement: Deal
+    ) -> None:
+        height = Lookup(made.store()).transaction(deal.id).height
+        left = made.folder / ".purging"
+        left.mkdir()
+        shutil.copy(made.folder / block_path(height), left / "block-99")
+        assert purge(made) == 0
+        assert list(left.iterdir()) == []
+        assert not holds(made.folder, BODY)
+
     @pytest.mark.parametrize("already", [False, True])
     def test_takes_away_the_copies_that_a_crashed_builder_left(
         self, made: SealedLedger, deal: Deal, statement: Deal, *, already: bool
@@ -284,6 +297,18 @@ class TestRefused:
         stated = state(made, target(made, deal, 1), keys=(signing_key("bank-2"),))
         made.seal()
         assert "is not a valid one of that operator's" in self.refused(made, capsys, stated)
+
+    def test_on_a_statement_whose_signature_does_not_verify_or_is_missing(
+        self, made: SealedLedger, deal: Deal, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        named = Purge((target(made, deal, 1),), REASON, REQUESTED_BY, 0)
+        good = seal(PURGE_TYPE, named, signing_key(OPERATOR))
+        forged = good._replace(signatures=(good.signatures[0]._replace(signature=bytes(64)),))
+        unsigned = good._replace(signatures=())
+        first, second = (state(made, content=encode(envelope)) for envelope in (forged, unsigned))
+        made.seal()
+        assert "is not a valid one of that operator's" in self.refused(made, capsys, first)
+        assert "is not signed" in self.refused(made, capsys, second)
 
     @pytest.mark.parametrize(
         ("changes", "why"),
@@ -760,6 +785,19 @@ def test_an_erasure_that_cannot_be_read_names_nothing(made: SealedLedger, statem
         ):
             read_statement(sealed._replace(events=(encode(event), *sealed.events[1:])))
     assert read_statement(sealed).operator == OPERATOR
+
+
+def test_an_erasure_judged_before_its_operator_was_admitted_does_not_count(
+    made: SealedLedger, statement: Deal
+) -> None:
+    lookup = Lookup(made.store())
+    place = lookup.transaction(statement.id)
+    sealed = lookup.store.block(place.height).transactions[place.leaf_index]
+    directory = directory_of(lookup.store, made.ledger.registrar.public)
+    assert prove_statement(sealed, directory).operator == OPERATOR
+    early = encode(decode(sealed.events[0], FirehoseEvent)._replace(directory_version=1))
+    with pytest.raises(ErasureError, match=r"does not count: .* at directory version 1"):
+        prove_statement(sealed._replace(events=(early, *sealed.events[1:])), directory)
 
 
 class TestReaders:
