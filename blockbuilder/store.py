@@ -1,7 +1,7 @@
 """The block store's writing side: durable files in a folder; what they hold is decided elsewhere.
 
 Readers' names (``parley.blocks``) only ever hold what is committed and never change, but for
-``checkpoint``. A file comes into being whole: it is written under ``.pending/``, flushed, and then given
+``checkpoint``, and for blocks from which a body is purged (``blockbuilder.eraser``). A file comes into being whole: it is written under ``.pending/``, flushed, and then given
 its name; so whatever is killed when leaves nothing but a file in ``.pending/``. A block waits there,
 named by its height and header hash, until its header is committed.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,7 +34,7 @@ from parley.merkle import EMPTY_ROOT
 from parley.note import NoteSigner
 from parley.tiles import Edge, TileReader
 
-__all__ = ["BlockFolder"]
+__all__ = ["BlockFolder", "flush_folder", "staged_blocks", "unwritable"]
 
 _PENDING = ".pending"
 _LOCK = ".lock"
@@ -88,7 +88,7 @@ class BlockFolder:
         """Write a block so that it survives a crash, not under its own name yet; give the file's size."""
         data = encode_block(block)
         self._write(self._staged(block.header.height, block.encoded_header), data)
-        _flush_folder(self._pending)
+        flush_folder(self._pending)
         return len(data)
 
     def publish(self, height: int, encoded_header: bytes) -> None:
@@ -185,9 +185,9 @@ class BlockFolder:
         self._write(draft, sign_checkpoint(checkpoint, signer))
         try:
             draft.replace(self._folder / CHECKPOINT_PATH)
-            _flush_folder(self._folder)
+            flush_folder(self._folder)
         except OSError as error:
-            raise _unwritable(self._folder / CHECKPOINT_PATH, error) from error
+            raise unwritable(self._folder / CHECKPOINT_PATH, error) from error
 
     def log_size(self, signer: NoteSigner) -> int | None:
         """The size of the checkpoint published last, if there is one."""
@@ -207,24 +207,33 @@ class BlockFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
 
     def _name(self, draft: Path, final: Path) -> None:
         """Give a flushed file its name, for good. Raises StoreError if the name is taken."""
         try:
             _make_folders(final.parent)
             os.link(draft, final)
-            _flush_folder(final.parent)
+            flush_folder(final.parent)
             draft.unlink()
         except FileExistsError:
             raise StoreError(
                 f"{final}: is there already; only a second builder on this folder writes it, so stop that one"
             ) from None
         except OSError as error:
-            raise _unwritable(final, error) from error
+            raise unwritable(final, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> StoreError:
+def staged_blocks(folder: Path) -> Iterator[tuple[Path, int]]:
+    """The blocks that wait in a store until their headers are committed, and their heights."""
+    for path in (folder / _PENDING).glob("block-*"):
+        height = path.name.split("-")[1]
+        if height.isdecimal():
+            yield path, int(height)
+
+
+def unwritable(path: Path, error: OSError) -> StoreError:
+    """What to tell of a file that could not be written."""
     return StoreError(f"{path}: {error.strerror}; free space or mend the disk, then start again")
 
 
@@ -234,10 +243,10 @@ def _make_folders(folder: Path) -> None:
         return
     _make_folders(folder.parent)
     folder.mkdir(exist_ok=True)
-    _flush_folder(folder.parent)
+    flush_folder(folder.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make names in a folder survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

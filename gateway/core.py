@@ -25,11 +25,13 @@ from gateway.rows import (
     MessageRow,
     OpeningRow,
     ParticipantRow,
+    PurgeRow,
     RejectionRow,
     Rows,
 )
 from parley.blocks import header_hash
 from parley.directory import entry_of
+from parley.erasure import ERASURE_KIND, PURGE_TYPE
 from parley.errors import WireError
 from parley.events import read_spoken
 from parley.firehose import START, Follower, Position, chain_hash
@@ -39,9 +41,11 @@ from parley.schemas import (
     BlockHeader,
     DirectoryRecord,
     Ending,
+    Envelope,
     FirehoseEvent,
     Hash,
     Message,
+    Purge,
     Rejection,
     decode,
 )
@@ -110,7 +114,7 @@ class _Projection:
             REJECTED: self._rejection,
             ANCHORS: self._anchor,
         }
-        self.rows = Rows([], [], [], [], [], [], [], [])
+        self.rows = Rows([], [], [], [], [], [], [], [], [])
         self.moved: dict[Place, Position] = {}
 
     def take(self, record: Read) -> None:
@@ -157,6 +161,8 @@ class _Projection:
                     terms.finish_rule,
                 )
             )
+            if terms.kind == ERASURE_KIND:
+                self._purges(event, message)
         self.rows.messages.append(
             MessageRow(
                 event.pipeline,
@@ -176,6 +182,20 @@ class _Projection:
                 len(message.content),
                 envelope_bytes,
             )
+        )
+
+    def _purges(self, event: FirehoseEvent, message: Message) -> None:
+        """What an erasure names, if it is readable; whether it counts, the database tells from the rows it has."""
+        if message.encryption is not None or message.content_type != PURGE_TYPE:
+            return
+        try:
+            purge = decode(decode(message.content, Envelope).payload, Purge)
+        except WireError:
+            return
+        self.rows.purges.extend(
+            PurgeRow(target.pipeline, reference.sequence, event.pipeline, event.sequence)
+            for target in purge.targets
+            for reference in target.events
         )
 
     def _ending(self, event: FirehoseEvent, ended: Ending) -> None:

@@ -24,6 +24,39 @@ set ending = e.ending, outcome = e.outcome, ended_at = e.ended_at, waiting_on = 
 from staged_endings e
 where t.pipeline = e.pipeline and t.opening = e.opening;
 
+-- What erasures name, whichever comes last: the message, the statement, its end, or word of who made it. A message keeps its
+-- place; its id goes too, which is the digest of what was said and would confirm a guess.
+insert into purges (pipeline, position, by_pipeline, by_opening)
+select * from staged_purges on conflict do nothing;
+
+delete from purges p
+using transactions t, messages s, participants o
+where not p.done and t.pipeline = p.by_pipeline and t.opening = p.by_opening
+  and s.pipeline = p.by_pipeline and s.position = p.by_opening and o.participant = s.sender
+  and (o.role <> 'OPERATOR' or t.outcome = 'TIMED_OUT');
+
+with due as (
+    select p.*
+    from purges p
+    join transactions t on t.pipeline = p.by_pipeline and t.opening = p.by_opening and t.outcome = 'FINISHED'
+    join messages s on s.pipeline = p.by_pipeline and s.position = p.by_opening
+    join participants o on o.participant = s.sender
+    where not p.done
+), purged as (
+    update messages m
+    set content = null, message_id = '', recipients = '{}', content_type = ''
+    from due
+    where m.pipeline = due.pipeline and m.position = due.position and not exists (
+        select from transactions x
+        where x.transaction_id = m.transaction_id and x.pipeline = m.pipeline and x.kind = 'erasure'
+    )
+    returning m.pipeline, m.position
+)
+update purges p set done = true
+from purged, due
+where (p.pipeline, p.position) = (purged.pipeline, purged.position)
+  and (p.by_pipeline, p.by_opening) = (due.by_pipeline, due.by_opening);
+
 insert into rejections select * from staged_rejections on conflict do nothing;
 insert into blocks select * from staged_blocks on conflict do nothing;
 insert into cuts select * from staged_cuts on conflict do nothing;

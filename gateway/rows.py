@@ -64,6 +64,15 @@ class MessageRow(NamedTuple):
     envelope_bytes: int
 
 
+class PurgeRow(NamedTuple):
+    """A message that an erasure names; it counts once that transaction has finished, and if its opener is an operator."""
+
+    pipeline: int
+    position: int
+    by_pipeline: int
+    by_opening: int
+
+
 class RejectionRow(NamedTuple):
     position: int
     pipeline: int
@@ -122,6 +131,7 @@ class Rows(NamedTuple):
     blocks: list[BlockRow]
     cuts: list[CutRow]
     anchors: list[AnchorRow]
+    purges: list[PurgeRow]
 
     def named(self) -> Iterator[tuple[str, Sequence[tuple[object, ...]]]]:
         """The rows of each kind, by the field's name."""

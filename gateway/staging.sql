@@ -13,4 +13,7 @@ create temporary table staged_rejections (like rejections) on commit delete rows
 create temporary table staged_blocks (like blocks) on commit delete rows;
 create temporary table staged_cuts (like cuts) on commit delete rows;
 create temporary table staged_anchors (like anchors) on commit delete rows;
+create temporary table staged_purges (
+    pipeline int, position bigint, by_pipeline int, by_opening bigint
+) on commit delete rows;
 create temporary table staged_positions (like positions) on commit delete rows;

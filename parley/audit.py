@@ -7,7 +7,9 @@ Checked, in this order, for every block of the log:
 - *directory*: every record follows, and is admitted by the registrar;
 - *transaction*: every one is replayed by the rules (``parley.replay``), every signature verified;
 - *cuts*: they only grow, every transaction ended within its block's, no event is in two blocks;
-- *chain*: wherever two of event n, event n+1 and a cut at n are at hand, they name the same h(n).
+- *chain*: wherever two of event n, event n+1 and a cut at n are at hand, they name the same h(n);
+- *purge*: every body that was purged is named, by place and digest, in an operator's statement that counts
+  and stands in a later block (``parley.erasure``); nothing else is missing.
 
 Given the firehose too (it is not part of the store), completeness is proved: whatever ended up to a cut
 is in the block of that cut, as it stands on the firehose, the cut's chain hash is the firehose's, and
@@ -27,8 +29,10 @@ from parley import merkle
 from parley.blocks import Block, BlockStore, SealedTransaction, header_hash
 from parley.coverage import ChainClaims, FollowedFirehose
 from parley.directory import Directory
+from parley.erasure import Statement
 from parley.errors import FirehoseError, ParleyError, ProofError, WireError
 from parley.firehose import chain_hash
+from parley.gaps import Gaps
 from parley.identifiers import transaction_text
 from parley.keys import SignatureClaim, verify_batch
 from parley.replay import Fault, Replay, replay
@@ -37,6 +41,7 @@ from parley.schemas import (
     BlockHeader,
     Cut,
     FirehoseEvent,
+    PurgedEvent,
     TransactionId,
 )
 
@@ -50,7 +55,7 @@ class Violation(NamedTuple):
     """A broken rule, with what a third party needs to see it: the block's header and the records."""
 
     rule: str
-    """Which of the module's rules: log, block, directory, transaction, cuts, chain, firehose."""
+    """Which of the module's rules: log, block, directory, transaction, cuts, chain, purge, firehose."""
     detail: str
     height: int | None = None
     transaction_id: TransactionId | None = None
@@ -84,6 +89,12 @@ class AuditReport:
     """Events up to the last cuts that are in no block: of open transactions, if nothing was left out."""
     firehose_events: int
     """Events of the firehose that the blocks were compared with."""
+    purged: int
+    """Bodies that are no longer in the blocks."""
+    purges_due: int
+    """Bodies that statements name and that are still there."""
+    purges: tuple[tuple[Statement, int], ...]
+    """Every statement that counts, and how many bodies are gone on its account."""
     violations: tuple[Violation, ...]
 
     @property
@@ -122,6 +133,7 @@ class Auditor:
         self._open_until: dict[tuple[int, TransactionId], int] = {}
         self._latest: dict[int, int] = {}
         self._prune_at = 100_000
+        self.gaps = Gaps()
         self._firehose = (
             None
             if firehose is None
@@ -146,12 +158,17 @@ class Auditor:
         return sum(firehose.events for firehose in (self._firehose or {}).values())
 
     def finish(self, grace: int = GRACE_MS) -> None:
-        """After the last block: look for what ended on the firehose and should have been in a block by then.
+        """After the last block: look for what ended on the firehose and should have been in a block by then, and for
+        bodies that are missing without a statement.
 
         ``grace`` is how much older than the newest block it must be, in ms.
         """
         if self._header is None:
             return
+        for gap, fault in self.gaps.faults():
+            pipeline, listed = gap.event
+            detail = f"event {listed.sequence} of pipeline {pipeline} {fault}"
+            self._found("purge", detail, gap.height, *gap.evidence, transaction=gap.transaction_id)
         for pipeline, firehose in (self._firehose or {}).items():
             try:
                 overdue = firehose.overdue(self._header.sealed_at - grace)
@@ -226,6 +243,7 @@ class Auditor:
                 owners.append((sealed, index))
             self._take_places(block, sealed, done.events, before)
             self._take_opening(block, sealed, done)
+            self.gaps.take(block, sealed, self._directory)
             self.transactions += 1
             self.finished += sealed.record.outcome == "FINISHED"
             self.timed_out += sealed.record.outcome == "TIMED_OUT"
@@ -240,7 +258,7 @@ class Auditor:
         self,
         block: Block,
         sealed: SealedTransaction,
-        events: Sequence[FirehoseEvent],
+        events: Sequence[FirehoseEvent | PurgedEvent],
         before: BlockHeader | None,
     ) -> None:
         pipeline, ending = sealed.record.pipeline, sealed.ending_sequence
@@ -256,7 +274,7 @@ class Auditor:
                 self._fault(
                     block, sealed, Fault(index, "commits to another history than its neighbours"), "chain"
                 )
-            if event.directory_version > block.header.directory_version:
+            if isinstance(event, FirehoseEvent) and event.directory_version > block.header.directory_version:
                 self._fault(block, sealed, Fault(index, "was judged by a later directory than its block has"))
 
     def _take_opening(self, block: Block, sealed: SealedTransaction, done: Replay) -> None:
@@ -403,6 +421,9 @@ def audit(
         directory_records=auditor.directory_records,
         unsealed=auditor.unsealed,
         firehose_events=auditor.firehose_events,
+        purged=len(auditor.gaps),
+        purges_due=auditor.gaps.due,
+        purges=auditor.gaps.purges,
         violations=tuple(auditor.violations),
     )
 

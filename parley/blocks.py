@@ -1,16 +1,17 @@
 """The block store's reading side: blocks and headers from files nobody trusts, verified as they are read.
 
-The store is a tree of immutable files that any web server can serve, and one file that is replaced:
+The store is a tree of files that any web server can serve; but for a purge, only one is ever replaced:
 
 - ``block/<height>``: an Avro container file of SealedLeaf rows, transaction records before directory
-  records, with the encoded header (base64) as the container's metadata ``parley.header``;
+  records, with the encoded header (base64) as the container's metadata ``parley.header``. Where a body was
+  purged (``parley.erasure``) a PurgedEvent stands in the place of its event; no hash changes by that;
 - ``tile/…``: the log of encoded headers as C2SP tlog-tiles (``parley.tiles``);
 - ``checkpoint``: the log's newest checkpoint, a signed note. It names no block whose files are not all
   there.
 
 Heights are written as tile numbers are: ``block/000``, ``block/x001/x234/567``. Within a block
 transactions stand by pipeline, then by the sequence of the event that ended them; so headers and firehose
-determine a block to the byte. Who writes the files, and in which order, is the block builder's affair.
+determine a block to the byte, unless something was purged from it. Who writes the files, and in which order, is the block builder's affair.
 """
 
 from __future__ import annotations
@@ -33,10 +34,14 @@ from parley.note import VerifierKey
 from parley.schemas import (
     BlockHeader,
     DirectoryRecord,
+    EventReference,
+    FirehoseEvent,
     Hash,
+    PurgedEvent,
     SealedLeaf,
     TransactionRecord,
     decode,
+    is_a,
     schema_of,
     to_row,
 )
@@ -54,6 +59,8 @@ __all__ = [
     "from_folder",
     "header_hash",
     "message_count",
+    "purged",
+    "sealed_event",
 ]
 
 CHECKPOINT_PATH: Final = "checkpoint"
@@ -70,7 +77,10 @@ _Cached = TypeVar("_Cached")
 
 
 class SealedTransaction(NamedTuple):
-    """A transaction in a block: its record, that record encoded (the leaf), and its encoded events in order."""
+    """A transaction in a block: its record, that record encoded (the leaf), and its encoded events in order.
+
+    Where a body was purged, an encoded PurgedEvent stands instead of the event.
+    """
 
     record: TransactionRecord
     leaf: bytes
@@ -80,6 +90,16 @@ class SealedTransaction(NamedTuple):
     def ending_sequence(self) -> int:
         """The firehose sequence of the event that ended it."""
         return self.record.events[-1].sequence
+
+
+def purged(event: bytes) -> PurgedEvent | None:
+    """What stands in the place of a sealed event whose body was purged; ``None`` for an event. Raises WireError."""
+    return decode(event, PurgedEvent) if is_a(event, PurgedEvent) else None
+
+
+def sealed_event(event: bytes) -> FirehoseEvent | PurgedEvent:
+    """A sealed event, or what stands in its place; raises WireError."""
+    return purged(event) or decode(event, FirehoseEvent)
 
 
 class SealedEntry(NamedTuple):
@@ -202,7 +222,7 @@ def _verified(encoded_header: bytes, leaves: Sequence[SealedLeaf]) -> Block:
         SealedEntry(decode(leaf.leaf, DirectoryRecord), leaf.leaf) for leaf in leaves[header.transactions :]
     )
     messages = message_count([sealed.record for sealed in transactions])
-    size = sum(len(event) for sealed in transactions for event in sealed.events)
+    size = sum(_size(event) for sealed in transactions for event in sealed.events)
     if (messages, size) != (header.messages, header.size_bytes):
         raise ProofError(
             f"block {header.height}: {messages} messages and {size:,} bytes of events, but its header says"
@@ -212,12 +232,31 @@ def _verified(encoded_header: bytes, leaves: Sequence[SealedLeaf]) -> Block:
 
 
 def _check_digests(height: int, sealed: SealedTransaction) -> None:
-    expected = [reference.digest for reference in sealed.record.events]
-    if not expected or [sha256(event).digest() for event in sealed.events] != expected:
+    listed = sealed.record.events
+    if (
+        not listed
+        or len(sealed.events) != len(listed)
+        or any(
+            sha256(event).digest() != reference.digest and not _stands_for(event, reference)
+            for event, reference in zip(sealed.events, listed, strict=True)
+        )
+    ):
         raise ProofError(
             f"block {height}: the events of transaction {transaction_text(sealed.record.transaction_id)} are"
             " not those that its record commits to; the file was changed"
         )
+
+
+def _stands_for(event: bytes, listed: EventReference) -> bool:
+    """Whether this says that it stands for a purged event, and for that one."""
+    instead = purged(event)
+    return instead is not None and (instead.sequence, instead.digest) == listed and instead.size >= 0
+
+
+def _size(event: bytes) -> int:
+    """Bytes of a sealed event, or of the one that was purged."""
+    instead = purged(event)
+    return len(event) if instead is None else instead.size
 
 
 def from_folder(folder: Path) -> Fetch:

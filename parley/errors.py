@@ -15,6 +15,8 @@ ParleyError
 │       └── NoTokenKeyError       the key is not there, or not one to sign with
 ├── UnsealingError        a sealed box does not open
 ├── ProofError            a proof, checkpoint or block does not verify
+│   └── PurgedError           the body that is asked for was purged
+├── ErasureError          a purge statement does not count, or names what may not be purged
 ├── DirectoryError        an entry may not be admitted, or the directory's log is broken
 ├── FirehoseError         the firehose has a gap, or another history than the one followed
 │   └── CursorError           a saved cursor cannot be used
@@ -93,6 +95,14 @@ class UnsealingError(ParleyError):
 
 class ProofError(ParleyError):
     """A proof, checkpoint or block does not verify; the message names the step that failed."""
+
+
+class PurgedError(ProofError):
+    """The body that is asked for was purged; the message says when, by whom and why. Supply a copy of your own."""
+
+
+class ErasureError(ParleyError):
+    """A purge statement does not count, or names what may not be purged; the message says what to state instead."""
 
 
 class DirectoryError(ParleyError):

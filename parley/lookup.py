@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from parley.blocks import BlockStore, SealedTransaction
+from parley.blocks import BlockStore, SealedTransaction, sealed_event
 from parley.directory import entry_of
 from parley.envelope import message_id
 from parley.errors import ProofError
 from parley.identifiers import transaction_text
-from parley.schemas import Envelope, FirehoseEvent, MessageId, TransactionId, decode
+from parley.schemas import Envelope, MessageId, PurgedEvent, TransactionId, decode
 
 __all__ = ["DirectoryPlace", "Lookup", "Place"]
 
@@ -48,6 +48,7 @@ class Lookup:
         self._directory_from = 0
         self._transactions_to = len(store)
         self._messages_to = len(store)
+        self._purged = 0
 
     def transaction(self, transaction_id: TransactionId) -> Place:
         """The last event of an ended transaction."""
@@ -73,19 +74,22 @@ class Lookup:
         )
 
     def message(self, wanted: MessageId) -> Place:
-        """The event that carries a message."""
+        """The event that carries a message; a purged one is not found by its message id, which went with its body."""
         while (found := self._messages.get(wanted)) is None:
             if self._messages_to == 0:
+                gone = f", or it is one of {self._purged} that were purged" if self._purged else ""
                 raise ProofError(
                     f"message {wanted.hex()} is in none of the {len(self.store)} blocks; its transaction has"
-                    " not ended, is not sealed yet, or is of another log"
+                    f" not ended, is not sealed yet, or is of another log{gone}"
                 )
             self._messages_to -= 1
             for place, sealed in self._sealed(self._messages_to):
-                for index, event in enumerate(sealed.events):
-                    envelope = decode(event, FirehoseEvent).envelope
-                    if envelope is not None:
-                        identity = message_id(decode(envelope, Envelope).payload)
+                for index, data in enumerate(sealed.events):
+                    event = sealed_event(data)
+                    if isinstance(event, PurgedEvent):
+                        self._purged += 1
+                    elif event.envelope is not None:
+                        identity = message_id(decode(event.envelope, Envelope).payload)
                         self._messages[identity] = place._replace(event_index=index)
         return found
 

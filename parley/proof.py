@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from parley import merkle
-from parley.blocks import BlockStore
+from parley.blocks import BlockStore, purged
 from parley.checkpoint import Checkpoint, open_checkpoint
 from parley.envelope import (
     DIRECTORY_ENTRY_TYPE,
@@ -34,6 +34,7 @@ from parley.envelope import (
     signature_claim,
     verify_signatures,
 )
+from parley.erasure import statement_on, supplied, told_in_words
 from parley.errors import ParleyError, ProofError, WireError
 from parley.identifiers import transaction_text
 from parley.keys import key_id, verify
@@ -52,6 +53,7 @@ from parley.schemas import (
     PlacedLeaf,
     Proof,
     PublicKey,
+    PurgedEvent,
     TransactionRecord,
     decode,
     encode,
@@ -83,16 +85,24 @@ class VerifiedMessage:
     """The log's origin, size and root that the proof stands under."""
 
 
-def make_proof(lookup: Lookup, place: Place) -> bytes:
+def make_proof(lookup: Lookup, place: Place, copy: bytes | None = None) -> bytes:
     """The proof of the message at a place that :class:`~parley.lookup.Lookup` gave.
 
+    Args:
+        lookup: finds what else belongs into it.
+        place: of the event that carries the message.
+        copy: the holder's own copy of that event (``parley.erasure.event_in``), needed where its body was purged.
+
     Raises:
-        ProofError: the event there is a timeout, or the store does not verify.
+        PurgedError: the message was purged, and there is no copy.
+        ProofError: the event there is a timeout, the copy is of another event, or the store does not verify.
 
     """
     store = lookup.store
     sealed = store.block(place.height).transactions[place.leaf_index]
     event = sealed.events[place.event_index]
+    if (instead := purged(event)) is not None:
+        event = supplied(instead, copy, _why(lookup, sealed.record, place.event_index, instead))
     envelope = decode(event, FirehoseEvent).envelope
     if envelope is None:
         raise ProofError(
@@ -109,6 +119,11 @@ def make_proof(lookup: Lookup, place: Place) -> bytes:
             store.note,
         )
     )
+
+
+def _why(lookup: Lookup, record: TransactionRecord, number: int, instead: PurgedEvent) -> str:
+    statement = statement_on(lookup, record.pipeline, instead)
+    return f"message {number} of transaction {transaction_text(record.transaction_id)} was {told_in_words(statement)}"
 
 
 def _placed(store: BlockStore, height: int, index: int) -> PlacedLeaf:

@@ -3,7 +3,8 @@
 What is checked: every event belongs to the transaction and stands where the record says; every message is
 well formed, by a party, in sequence, linked, in time and signed by keys that its sender had when it was
 judged; the outcome, the times and who was due are what the rules make of the messages; and a timeout came
-after the deadline, not before. Whether the block is in a log, and whether anything is missing from it, is
+after the deadline, not before. Where bodies were purged, the messages that are left are judged each by itself, and the
+rules that need the missing ones are not applied. Whether the block is in a log, and whether anything is missing from it, is
 the audit's affair.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from parley import lifecycle
-from parley.blocks import SealedTransaction
+from parley.blocks import SealedTransaction, purged, sealed_event
 from parley.directory import Directory
 from parley.envelope import MESSAGE_TYPE, message_id, signature_claim
 from parley.errors import WireError
@@ -23,6 +24,9 @@ from parley.schemas import (
     Envelope,
     FirehoseEvent,
     Message,
+    MessageId,
+    PurgedEvent,
+    Terms,
     TransactionRecord,
     TransactionState,
     decode,
@@ -44,7 +48,7 @@ class Replay(NamedTuple):
     faults: list[Fault]
     claims: list[tuple[int, SignatureClaim]]
     """The signatures that remain to be verified, each with the index of its event."""
-    events: list[FirehoseEvent]
+    events: list[FirehoseEvent | PurgedEvent]
     """As far as they could be read."""
     state: TransactionState | None
     """As far as it could be replayed."""
@@ -58,11 +62,16 @@ def replay(sealed: SealedTransaction, directory: Directory) -> Replay:
     """Judge a transaction again. The directory must cover the versions that its events were judged by."""
     done = Replay([], [], [], None)
     record = sealed.record
+    if any(map(purged, sealed.events)):
+        _judge_remains(sealed, directory, done)
+        return done
     state: TransactionState | None = None
+    events: list[FirehoseEvent] = []
     try:
         for index, encoded in enumerate(sealed.events):
             try:
                 event = decode(encoded, FirehoseEvent)
+                events.append(event)
                 done.events.append(event)
                 done.faults.extend(Fault(index, text) for text in _misplaced(done.events, record))
                 state, ended = _judged(index, event, state, record, directory, done)
@@ -70,7 +79,7 @@ def replay(sealed: SealedTransaction, directory: Directory) -> Replay:
                 raise _broken(done, index, f"cannot be read: {error}") from error
             if event.ended != ended:
                 done.faults.append(Fault(index, _ending_fault(event.ended, ended)))
-        done.faults.extend(Fault(None, text) for text in _record_faults(record, done.events, state))
+        done.faults.extend(Fault(None, text) for text in _record_faults(record, events, state))
     except _UnreplayableError:
         pass
     return done._replace(state=state)
@@ -81,10 +90,13 @@ def _broken(done: Replay, index: int, detail: str) -> _UnreplayableError:
     return _UnreplayableError()
 
 
-def _misplaced(events: list[FirehoseEvent], record: TransactionRecord) -> Iterator[str]:
+def _misplaced(events: list[FirehoseEvent | PurgedEvent], record: TransactionRecord) -> Iterator[str]:
     """What is wrong with where the last of these events stands."""
     event, listed = events[-1], record.events[len(events) - 1]
-    if (event.pipeline, event.transaction_id) != (record.pipeline, record.transaction_id):
+    if isinstance(event, FirehoseEvent) and (event.pipeline, event.transaction_id) != (
+        record.pipeline,
+        record.transaction_id,
+    ):
         yield "belongs to another transaction or pipeline"
     if event.sequence != listed.sequence:
         yield f"stands at firehose sequence {event.sequence}, not at {listed.sequence} as its record says"
@@ -185,3 +197,97 @@ def _record_faults(
     wrong = [name for name, one, other in zip(names, said, expected, strict=True) if one != other]
     if wrong:
         yield f"the record's {', '.join(wrong)} is not what the messages give"
+
+
+# What is left of a transaction from which bodies were purged.
+
+
+class _Known(NamedTuple):
+    """What the events before tell those after."""
+
+    terms: Terms | None = None
+    previous: MessageId | None = None
+
+
+def _judge_remains(sealed: SealedTransaction, directory: Directory, done: Replay) -> None:
+    known = _Known()
+    for index, encoded in enumerate(sealed.events):
+        try:
+            event = sealed_event(encoded)
+            done.events.append(event)
+            done.faults.extend(Fault(index, text) for text in _misplaced(done.events, sealed.record))
+            done.faults.extend(Fault(index, text) for text in _place_faults(index, event, sealed.record))
+            if isinstance(event, PurgedEvent):
+                known = known._replace(previous=None)
+            else:
+                known = _judge_alone(index, event, known, sealed.record, directory, done)
+        except WireError as error:
+            done.faults.append(Fault(index, f"cannot be read: {error}"))
+            return
+
+
+def _place_faults(index: int, event: FirehoseEvent | PurgedEvent, record: TransactionRecord) -> Iterator[str]:
+    last = index == len(record.events) - 1
+    if (last and event.at != record.ended_at) or (index == 0 and event.at != record.opened_at):
+        yield "came at another time than the record says"
+    if isinstance(event, PurgedEvent) and last and record.outcome == "TIMED_OUT":
+        yield "is missing, but was a timeout, which has no body to purge"
+
+
+def _judge_alone(
+    index: int,
+    event: FirehoseEvent,
+    known: _Known,
+    record: TransactionRecord,
+    directory: Directory,
+    done: Replay,
+) -> _Known:
+    """Faults and signatures of one event go to ``done``."""
+    last = index == len(record.events) - 1
+    due = (
+        Ending(record.outcome, record.kind, record.opened_at, record.waiting_on, record.events[:-1])
+        if last
+        else None
+    )
+    if event.ended != due:
+        done.faults.append(Fault(index, _ending_fault(event.ended, due)))
+    if event.envelope is None:
+        if not last or record.outcome != "TIMED_OUT":
+            done.faults.append(Fault(index, "is a timeout, which the record does not say"))
+        if known.terms is not None and event.at <= known.terms.deadline:
+            done.faults.append(
+                Fault(index, f"is a timeout at {event.at}, but the deadline is {known.terms.deadline}")
+            )
+        return known
+    envelope = decode(event.envelope, Envelope)
+    message = decode(envelope.payload, Message)
+    done.faults.extend(
+        Fault(index, text) for text in _message_faults(index, event, envelope, message, known, record)
+    )
+    _collect_signatures(index, event, envelope, message, directory, done)
+    return _Known(message.terms or known.terms, message_id(envelope.payload))
+
+
+def _message_faults(
+    index: int,
+    event: FirehoseEvent,
+    envelope: Envelope,
+    message: Message,
+    known: _Known,
+    record: TransactionRecord,
+) -> Iterator[str]:
+    if envelope.payload_type != MESSAGE_TYPE:
+        yield f"has a payload of type {envelope.payload_type!r}"
+    if (message.transaction_id, message.pipeline) != (event.transaction_id, event.pipeline):
+        yield "carries a message of another transaction or pipeline"
+    if refusal := lifecycle.well_formed(message):
+        yield f"should have been refused as {refusal.reason}: {refusal.detail}"
+    if message.sequence != index or (known.previous is not None and message.previous != known.previous):
+        yield "does not link to the message before it"
+    if message.terms is not None and message.terms.kind != record.kind:
+        yield "opens another kind of transaction than the record says"
+    terms = message.terms or known.terms
+    if terms is not None and lifecycle.address_of(terms, message.sender) is None:
+        yield f"is said by {message.sender}, who is not a party"
+    if terms is not None and event.at > terms.deadline:
+        yield "came after the deadline"

@@ -243,6 +243,35 @@ class SealedLeaf(NamedTuple):
     events: tuple[bytes, ...]
 
 
+class PurgeTarget(NamedTuple):
+    transaction_id: TransactionId
+    pipeline: int
+    ending: int
+    events: tuple[EventReference, ...]
+
+
+class Purge(NamedTuple):
+    targets: tuple[PurgeTarget, ...]
+    reason: str
+    requested_by: str
+    at: int
+
+
+class StatementPlace(NamedTuple):
+    transaction_id: TransactionId
+    pipeline: int
+    ending: int
+
+
+class PurgedEvent(NamedTuple):
+    sequence: int
+    digest: Hash
+    chain: Hash
+    at: int
+    size: int
+    statement: StatementPlace
+
+
 class AnchorEvent(NamedTuple):
     chain: str
     contract: str

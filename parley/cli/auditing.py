@@ -14,7 +14,8 @@ import typer
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
 from parley.cli.options import Json, LogKey, read_log_key, registrar_key
-from parley.cli.output import complain, show, show_json
+from parley.cli.output import complain, printable, show, show_json
+from parley.erasure import told, told_in_words
 from parley.errors import ParleyError
 
 if TYPE_CHECKING:
@@ -48,9 +49,13 @@ def audit_store(
     with ThreadPoolExecutor(ways) as executor, _progress(quiet=json) as progress:
         report = audit(blocks, trusted, progress=progress, executor=executor, ways=ways)
     if json:
-        show_json({**_row(report), "violations": [str(violation) for violation in report.violations]})
+        purges = [{**told(statement), "bodies": bodies} for statement, bodies in report.purges]
+        violations = [str(violation) for violation in report.violations]
+        show_json({**_row(report), "purges": purges, "violations": violations})
     else:
         show([(name.replace("_", " "), value) for name, value in _row(report).items()])
+        for statement, bodies in report.purges:
+            typer.echo(printable(f"{bodies} bodies {told_in_words(statement)}", 2_500))
         for violation in report.violations[:_SHOWN]:
             complain(str(violation))
         if len(report.violations) > _SHOWN:
@@ -71,6 +76,8 @@ def _row(report: AuditReport) -> dict[str, str | int | bool | None]:
         "signatures": report.signatures,
         "directory_records": report.directory_records,
         "unsealed": report.unsealed,
+        "purged": report.purged,
+        "purges_due": report.purges_due,
     }
 
 

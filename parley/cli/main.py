@@ -28,6 +28,7 @@ COMMANDS = {
     "tx": "transactions",
     "verify": "verification",
     "audit": "auditing",
+    "erase": "erasing",
 }
 """Each command and the module that holds it, in the order of the help text."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from parley.cli.output import moment, printable
 from parley.directory import Directory
+from parley.erasure import Statement, told, told_in_words
 from parley.errors import VerificationError
 from parley.events import Spoken, prove_spoken, read_spoken
 from parley.identifiers import transaction_text
-from parley.schemas import FirehoseEvent
+from parley.schemas import FirehoseEvent, PurgedEvent, TransactionRecord
 
-__all__ = ["Teller"]
+__all__ = ["Teller", "purged_line", "purged_row"]
 
 _VERBS = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}
 
@@ -83,3 +84,23 @@ class Teller:
     def _legal_name(self, participant: str) -> str | None:
         entry = None if self._directory is None else self._directory.entry(participant)
         return None if entry is None else entry.legal_name
+
+
+def purged_row(instead: PurgedEvent, record: TransactionRecord, statement: Statement) -> dict[str, object]:
+    """What is left of a purged event, and why it is gone, for a program."""
+    return {
+        "event": "purged",
+        "pipeline": record.pipeline,
+        "sequence": instead.sequence,
+        "at": instead.at,
+        "transaction": transaction_text(record.transaction_id),
+        "digest": instead.digest.hex(),
+        "bytes": instead.size,
+        **told(statement),
+    }
+
+
+def purged_line(instead: PurgedEvent, record: TransactionRecord, statement: Statement) -> str:
+    """The same for people."""
+    place = f"{moment(instead.at)}  {record.pipeline}/{instead.sequence}  {transaction_text(record.transaction_id)}"
+    return f"{place}  {printable(told_in_words(statement), 2_500)}; digest {instead.digest.hex()}"

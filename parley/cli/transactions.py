@@ -8,11 +8,20 @@ from typing import Annotated
 
 import typer
 
-from parley.blocks import BlockStore, from_folder
-from parley.cli.options import DEFAULT_PROFILE, Json, ProfileFile, profile_of, read_log_key, write_file
+from parley.blocks import BlockStore, from_folder, purged, sealed_event
+from parley.cli.options import (
+    DEFAULT_PROFILE,
+    Json,
+    ProfileFile,
+    profile_of,
+    read_file,
+    read_log_key,
+    write_file,
+)
 from parley.cli.output import complain, show_json
-from parley.cli.telling import Teller
+from parley.cli.telling import Teller, purged_line, purged_row
 from parley.directory import Directory
+from parley.erasure import statement_on
 from parley.errors import ParleyError, ProofError
 from parley.identifiers import parse_transaction_id, transaction_text
 from parley.lookup import Lookup
@@ -45,25 +54,23 @@ def show_transaction(
 ) -> None:
     """Tell a transaction line by line: who said what when, how it ended, and in which block it stands."""
     identity = parse_transaction_id(transaction)
-    height: int | None = None
     if store is not None:
-        height, events, teller = _from_store(identity, store, log_key)
-    else:
-        events, teller = _from_firehose(identity, profile)
+        _show_sealed(identity, _open(store, log_key), json=json)
+        return
+    events, teller = _from_firehose(identity, profile)
     if not events:
         raise ParleyError(
             f"transaction {transaction_text(identity)} is not on the firehose as far back as it is kept; try --store"
         )
     for event in events:
-        if json:
-            show_json(teller.row(event))
-        else:
-            typer.echo(teller.line(event))
-    if height is not None:
-        if json:
-            show_json({"event": "sealed", "block": height})
-        else:
-            typer.echo(f"It stands in block {height}.")
+        _show(teller, event, json=json)
+
+
+def _show(teller: Teller, event: FirehoseEvent, *, json: bool) -> None:
+    if json:
+        show_json(teller.row(event))
+    else:
+        typer.echo(teller.line(event))
 
 
 def prove(
@@ -71,6 +78,13 @@ def prove(
     store: Annotated[Path, typer.Option("--store", help="The block store's folder.")],
     log_key: Annotated[Path, typer.Option("--log-key", help="File with the log's verifier key.")],
     message: Annotated[int, typer.Option(help="Which message, from 0; the last by default.")] = -1,
+    body: Annotated[
+        Path | None,
+        typer.Option(
+            "--body",
+            help="Our own copy of a message that was purged: its event, the receipt with it, or an older proof.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="The file to write; <id>.proof by default.")] = None,
     json: Json = False,
 ) -> None:
@@ -80,12 +94,15 @@ def prove(
     place = lookup.transaction(identity)
     events = lookup.store.block(place.height).transactions[place.leaf_index].events
     messages = [
-        number for number, data in enumerate(events) if decode(data, FirehoseEvent).envelope is not None
+        number
+        for number, data in enumerate(events)
+        if purged(data) is not None or decode(data, FirehoseEvent).envelope is not None
     ]
     if not -len(messages) <= message < len(messages):
         raise ProofError(f"transaction {transaction_text(identity)} has messages 0 to {len(messages) - 1}")
     path = output or Path(f"{transaction_text(identity)}.proof")
-    write_file(path, make_proof(lookup, place._replace(event_index=messages[message])))
+    copy = None if body is None else read_file(body)
+    write_file(path, make_proof(lookup, place._replace(event_index=messages[message]), copy))
     if json:
         show_json({"proof": str(path), "block": place.height})
     else:
@@ -100,13 +117,23 @@ def _open(store: Path, log_key: Path | None) -> BlockStore:
     return BlockStore(from_folder(store), read_log_key(log_key))
 
 
-def _from_store(
-    identity: TransactionId, store: Path, log_key: Path | None
-) -> tuple[int, Sequence[FirehoseEvent], Teller]:
-    lookup = Lookup(_open(store, log_key))
+def _show_sealed(identity: TransactionId, store: BlockStore, *, json: bool) -> None:
+    lookup, teller = Lookup(store), Teller(None)
     place = lookup.transaction(identity)
-    sealed = lookup.store.block(place.height).transactions[place.leaf_index]
-    return place.height, [decode(data, FirehoseEvent) for data in sealed.events], Teller(None)
+    sealed = store.block(place.height).transactions[place.leaf_index]
+    for event in map(sealed_event, sealed.events):
+        if isinstance(event, FirehoseEvent):
+            _show(teller, event, json=json)
+            continue
+        statement = statement_on(lookup, sealed.record.pipeline, event)
+        if json:
+            show_json(purged_row(event, sealed.record, statement))
+        else:
+            typer.echo(purged_line(event, sealed.record, statement))
+    if json:
+        show_json({"event": "sealed", "block": place.height})
+    else:
+        typer.echo(f"It stands in block {place.height}.")
 
 
 def _from_firehose(identity: TransactionId, profile: Path) -> tuple[Sequence[FirehoseEvent], Teller]:

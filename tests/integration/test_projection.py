@@ -29,6 +29,7 @@ from streams.provisioning import Provisioner, User
 from streams.transaction import TransactionalProducer
 from tests.fix_ledger import SealedLedger
 from tests.projection_model import ORDER, Tables, model
+from tests.purging import admit_operator, state, target
 from tests.synthetic_ledger import Ledger, Pipeline
 
 GATEWAY = User("gateway", Role.GATEWAY, "a password for tests")
@@ -178,6 +179,13 @@ class Running:
                     del row["position"]
             tables[table] = rows
         return tables
+
+    def purged(self) -> list[tuple[int, int]]:
+        """Which messages have lost their content, by place."""
+        rows = self.database.execute(
+            "select pipeline, position from parley.messages where content_type = '' order by 1, 2"
+        ).fetchall()
+        return [(row["pipeline"], row["position"]) for row in rows]
 
     def expected(self) -> Tables:
         return model(
@@ -427,3 +435,31 @@ def test_a_schema_of_newer_software_is_refused(running: Running) -> None:
     running.database.execute("insert into parley.migrations (version) values (99)")
     assert running.start().wait(SECONDS) == 1
     assert "upgrade it, or rebuild the projection" in running.output()
+
+
+def test_what_an_operator_purges_is_gone_after_the_next_batch_and_after_a_rebuild(running: Running) -> None:
+    admit_operator(running.sealed)
+    deal = running.ledger.open(0, content=opening(0))
+    deal.say("bank-1", content=b'{"client": "born on 1 April 1970"}')
+    deal.say("bank-1", "FINISH", b'{"status": "settled"}')
+    running.sealed.seal()
+    named = target(running.sealed, deal, 1)
+    for who in ("bank-2", "operator"):
+        running.publish()
+        running.start()
+        running.await_all()
+        assert running.purged() == []
+        state(running.sealed, named, operator=who)
+        running.stop()
+    state(running.sealed, target(running.sealed, deal, 2), rule="ALL").expire()
+    for arguments in ((), ("--rebuild",)):
+        running.publish()
+        running.start(*arguments)
+        running.await_all()
+        assert running.purged() == [(0, 1)]
+        expected = running.expected()
+        expected["messages"][1] |= {"content": None, "message_id": b"", "recipients": [], "content_type": ""}
+        assert running.tables() == expected
+        left = running.database.execute("select pipeline, position, done from parley.purges").fetchall()
+        assert left == [{"pipeline": 0, "position": 1, "done": True}]
+        running.stop()

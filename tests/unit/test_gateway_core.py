@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core import MAXIMUM_DEPTH, Batch, Place, Positions, Read, project
 from gateway.errors import ProjectionError
-from gateway.rows import EndingRow, OpeningRow
+from gateway.rows import EndingRow, OpeningRow, PurgeRow
 from parley.envelope import MESSAGE_TYPE, seal
 from parley.errors import FirehoseError, VerificationError
 from parley.firehose import Position
@@ -30,6 +30,7 @@ from parley.schemas import (
 )
 from streams.catalogue import ANCHORS, BLOCKS, DIRECTORY, FIREHOSE, REJECTED
 from tests.fix_ledger import SealedLedger
+from tests.purging import admit_operator, state, target
 from tests.synthetic_ledger import HOUR, Deal, Ledger, signing_key
 
 
@@ -286,3 +287,30 @@ def test_another_history_of_directory_or_blocks_is_told(busy: SealedLedger, topi
 def test_what_is_no_record_of_its_topic_is_told_with_its_place(topic: str) -> None:
     with pytest.raises(ProjectionError, match=f"{topic}/0, offset 12 holds what that topic never does"):
         project({(topic, 0): Position(0, ZERO_HASH, 12)}, [Read(topic, 0, 12, b"nonsense")])
+
+
+class TestAnErasure:
+    @pytest.fixture
+    def made(self, sealed: SealedLedger) -> SealedLedger:
+        admit_operator(sealed)
+        sealed.ledger.trade(0)
+        sealed.seal()
+        return sealed
+
+    def test_names_the_messages_whose_content_goes(self, made: SealedLedger) -> None:
+        deal = made.ledger.trade(0)
+        made.seal()
+        state(made, target(made, deal, 1, 3))
+        batch = project({}, events(made.ledger))
+        assert batch.rows.purges == [PurgeRow(0, 5, 1, 0), PurgeRow(0, 7, 1, 0)]
+
+    @pytest.mark.parametrize(
+        "changes", [{"content": b"nothing"}, {"content_type": "text/plain"}, {"kind": "agreement"}]
+    )
+    def test_that_makes_no_statement_names_nothing_and_stops_nothing(
+        self, made: SealedLedger, changes: dict[str, object]
+    ) -> None:
+        deal = made.ledger.trade(0)
+        made.seal()
+        state(made, target(made, deal), **changes)  # type: ignore[arg-type]
+        assert project({}, events(made.ledger)).rows.purges == []
