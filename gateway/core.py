@@ -27,10 +27,11 @@ from gateway.rows import (
     ParticipantRow,
     PurgeRow,
     RejectionRow,
+    RevocationRow,
     Rows,
 )
 from parley.blocks import header_hash
-from parley.directory import entry_of
+from parley.directory import change_of
 from parley.erasure import ERASURE_KIND, PURGE_TYPE
 from parley.errors import WireError
 from parley.events import read_spoken
@@ -39,7 +40,9 @@ from parley.schemas import (
     ZERO_HASH,
     AnchorEvent,
     BlockHeader,
+    DirectoryEntry,
     DirectoryRecord,
+    DirectoryRevocation,
     Ending,
     Envelope,
     FirehoseEvent,
@@ -114,7 +117,7 @@ class _Projection:
             REJECTED: self._rejection,
             ANCHORS: self._anchor,
         }
-        self.rows = Rows([], [], [], [], [], [], [], [], [])
+        self.rows = Rows([], [], [], [], [], [], [], [], [], [])
         self.moved: dict[Place, Position] = {}
 
     def take(self, record: Read) -> None:
@@ -216,12 +219,24 @@ class _Projection:
         value = decode(record.value, DirectoryRecord)
         if value.version != version + 1 or value.chain != chain:
             raise ProjectionError(_not_following(DIRECTORY, value.version, version))
-        entry = entry_of(value)
+        change = change_of(value)
+        if isinstance(change, DirectoryRevocation):
+            self.rows.revocations.append(
+                RevocationRow(
+                    value.version, change.participant, change.key_id, change.reason, value.admitted_at
+                )
+            )
+        else:
+            self._entry(value, change)
+        digest = Hash(sha256(record.value).digest())
+        return Position(value.version, chain_hash(chain, digest), record.offset + 1)
+
+    def _entry(self, record: DirectoryRecord, entry: DirectoryEntry) -> None:
         self.rows.participants.append(
             ParticipantRow(
                 entry.participant,
-                value.version,
-                value.admitted_at,
+                record.version,
+                record.admitted_at,
                 entry.legal_name,
                 entry.lei,
                 entry.bic,
@@ -232,8 +247,6 @@ class _Projection:
                 [key.public_key for key in entry.encryption_keys],
             )
         )
-        digest = Hash(sha256(record.value).digest())
-        return Position(value.version, chain_hash(chain, digest), record.offset + 1)
 
     def _header(self, record: Read) -> Position:
         height, previous, _ = self._before(record)

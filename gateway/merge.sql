@@ -7,6 +7,8 @@ set (version, admitted_at, legal_name, lei, bic, country, role, addresses, signi
      excluded.role, excluded.addresses, excluded.signing_keys, excluded.encryption_keys)
 where participants.version < excluded.version;
 
+insert into revocations select * from staged_revocations on conflict do nothing;
+
 insert into transactions
     (pipeline, opening, transaction_id, kind, parties, opened_at, deadline, open_until, finish_rule)
 select * from staged_openings on conflict do nothing;

@@ -24,6 +24,14 @@ class ParticipantRow(NamedTuple):
     encryption_keys: list[bytes]
 
 
+class RevocationRow(NamedTuple):
+    version: int
+    participant: str
+    key_id: bytes
+    reason: str
+    admitted_at: int
+
+
 class OpeningRow(NamedTuple):
     pipeline: int
     opening: int
@@ -124,6 +132,7 @@ class Rows(NamedTuple):
     """New rows by what they are; each field's columns stand, in the same order, in ``staging.sql``."""
 
     participants: list[ParticipantRow]
+    revocations: list[RevocationRow]
     openings: list[OpeningRow]
     messages: list[MessageRow]
     endings: list[EndingRow]

@@ -1,5 +1,6 @@
 -- Where a batch's rows arrive: tables of this session alone, empty again after each commit, columns as in `core.Rows`.
 create temporary table staged_participants (like participants) on commit delete rows;
+create temporary table staged_revocations (like revocations) on commit delete rows;
 create temporary table staged_openings (
     pipeline int, opening bigint, transaction_id uuid, kind text, parties text[], opened_at bigint, deadline bigint,
     open_until bigint, finish_rule text

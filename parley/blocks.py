@@ -340,14 +340,6 @@ class BlockStore:
 
         return self._first(covered, f"event {sequence} of pipeline {pipeline}")
 
-    def height_of_directory_version(self, version: int) -> int:
-        """Which block holds a directory record. Reads headers only, about log2 of their number."""
-
-        def covered(height: int) -> bool:
-            return self.header(height).directory_version >= version
-
-        return self._first(covered, f"directory version {version}")
-
     def _first(self, covered: Callable[[int], bool], what: str) -> int:
         low, high = 0, len(self)
         while low < high:

@@ -132,7 +132,7 @@ class Book:
         sent = self._sent.get(receipt.message_id)
         if sent is not None and event.envelope != sent:
             raise ProofError("the receipt's event does not hold the envelope that was sent, byte by byte")
-        self._receipts.verify(receipt)
+        self._receipts.verify(receipt, event.directory_version)
 
     def _keep(self, view: DealView) -> None:
         if view.transaction.outcome is None:

@@ -182,7 +182,7 @@ class Participant:
         await self._transport.close()
 
     def _check_admitted(self) -> None:
-        signer = self.directory.signer(self._key.id)
+        signer = self.directory.speaker(self._key.id)
         if signer is None or signer.participant != self.participant:
             raise DirectoryError(
                 f"key {self._key.id.hex()} is not {self.participant}'s in the directory; join first (`parley join`)"

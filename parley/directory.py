@@ -1,34 +1,32 @@
-"""The directory as a table over its log: who is admitted, with which keys and addresses; pure, fed record by record.
+"""The directory as a table over its log: who is who, and was at every version of it; pure, fed record by record.
 
-Rules of admission:
+Versions are dense from 1, and each record carries the chain hash of the record before, as on the firehose:
+``h(n) = SHA-256(h(n-1) || SHA-256(record n))``. A record admits a participant, replaces its entry as a whole, or revokes one
+of its keys; what may is said in ``parley.admission``, and every reader holds every record against those rules.
 
-1. The first record is the registrar's own entry, signed by the registrar's key: the root of trust, which everybody who
-   reads the directory pins.
-2. Every other entry is signed by each of its own signing keys (proof of possession) and by the registrar; by nobody else,
-   so that no signature stands in the log unverified.
-3. A participant, a key and an address belong to one entry each.
-4. Versions are dense from 1, and each record carries the chain hash of the record before:
-   ``h(n) = SHA-256(h(n-1) || SHA-256(record n))``, as on the firehose.
-
-Validity is by place in this log (its version), never by a claimed time.
+Validity is by place in this log, never by a claimed time: whatever was judged by version n is held, for ever, against the
+keys and rules of version n. So a key that was replaced or revoked signs nothing new, however it dates it, and what it had
+signed until then stays good.
 """
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import NamedTuple
 
-from parley.envelope import DIRECTORY_ENTRY_TYPE, verify_signatures
-from parley.errors import BadSignatureError, DirectoryError
+from parley.admission import Change, judge
+from parley.envelope import DIRECTORY_REVOCATION_TYPE
+from parley.errors import DirectoryError, ForkError
 from parley.firehose import chain_hash
-from parley.identifiers import is_name
+from parley.key_table import HeldKey, KeyTable
 from parley.keys import key_id
 from parley.schemas import (
     ZERO_HASH,
     DirectoryEntry,
     DirectoryRecord,
+    DirectoryRevocation,
     Envelope,
     Hash,
     KeyId,
@@ -37,160 +35,199 @@ from parley.schemas import (
     encode,
 )
 
-__all__ = ["Directory", "Signer", "entry_of"]
-
-MAXIMUM_KEYS = 16
-MAXIMUM_ADDRESSES = 256
-
-_COUNTRY = re.compile(r"[A-Z]{2}")
+__all__ = ["Directory", "HeldKey", "Placed", "PlacedEntry", "change_of"]
 
 
-class Signer(NamedTuple):
-    """Whose a signing key is."""
+class Placed(NamedTuple):
+    """A change of the directory, and the version that it made."""
 
-    participant: str
-    public_key: bytes
     version: int
+    change: Change
 
 
-def entry_of(record: DirectoryRecord) -> DirectoryEntry:
-    """The entry that a record admits."""
-    return decode(decode(record.envelope, Envelope).payload, DirectoryEntry)
+class PlacedEntry(NamedTuple):
+    """An entry, and the version from which on it is in force."""
+
+    version: int
+    entry: DirectoryEntry
+
+
+def change_of(record: DirectoryRecord) -> Change:
+    """The entry or the revocation that a record holds."""
+    envelope = decode(record.envelope, Envelope)
+    if envelope.payload_type == DIRECTORY_REVOCATION_TYPE:
+        return decode(envelope.payload, DirectoryRevocation)
+    return decode(envelope.payload, DirectoryEntry)
 
 
 class Directory:
-    """Everybody admitted up to :attr:`version`."""
+    """Everybody admitted up to :attr:`version`, and how it came to that."""
 
     def __init__(self, registrar: bytes) -> None:
-        """Begin empty, trusting the registrar's public key (32 bytes)."""
-        self.registrar: PublicKey = PublicKey(key_id(registrar), registrar)
+        """Begin empty, trusting the key (public, 32 bytes) with which the registrar began."""
+        self.root: PublicKey = PublicKey(key_id(registrar), registrar)
         self.version: int = 0
         self.chain: Hash = ZERO_HASH
+        self.registrar: str | None = None
+        """The registrar's name, once its entry is read."""
+        self._keys = KeyTable()
+        self._speakers: dict[KeyId, HeldKey] = {}
         self._entries: dict[str, DirectoryEntry] = {}
-        self._versions: dict[str, int] = {}
-        self._signers: dict[KeyId, Signer] = {}
-        self._keys: set[KeyId] = set()
-        self._owners: dict[str, str] = {}
+        self._in_force: dict[str, list[PlacedEntry]] = {}
+        self._history: dict[str, list[Placed]] = {}
+        self._addresses: dict[str, str] = {}
+        self._accounts: dict[str, str] = {}
+        self._digests: list[Hash] = []
 
     def copy(self) -> Directory:
         """A directory that can go on without changing this one."""
-        other = Directory(self.registrar.public_key)
-        other.version, other.chain = self.version, self.chain
+        other = Directory(self.root.public_key)
+        other.version, other.chain, other.registrar = self.version, self.chain, self.registrar
+        other._keys = self._keys.copy()
+        other._speakers = dict(self._speakers)
         other._entries = dict(self._entries)
-        other._versions = dict(self._versions)
-        other._signers = dict(self._signers)
-        other._keys = set(self._keys)
-        other._owners = dict(self._owners)
+        other._in_force = {participant: list(placed) for participant, placed in self._in_force.items()}
+        other._history = {participant: list(placed) for participant, placed in self._history.items()}
+        other._addresses = dict(self._addresses)
+        other._accounts = dict(self._accounts)
+        other._digests = list(self._digests)
         return other
 
-    def apply(self, record: bytes) -> DirectoryEntry:
-        """Take the next record of the log (encoded) and give its entry.
+    # The log ---------------------------------------------------------------------------------------------------------------
+
+    def apply(self, record: bytes) -> Change:
+        """Take the next record of the log (encoded) and give what it changes.
 
         Raises:
-            DirectoryError: it is not the next record, or breaks a rule of admission; the log is not to be trusted.
+            ForkError: another record of this version has been read: there are two directories.
+            DirectoryError: it is not the next record, or breaks a rule; the log is not to be trusted.
             WireError: it is not a DirectoryRecord.
 
         """
         value = decode(record, DirectoryRecord)
+        digest = Hash(sha256(record).digest())
+        if 1 <= value.version <= self.version and self._digests[value.version - 1] != digest:
+            raise ForkError(value.version, self._digests[value.version - 1], digest)
         if value.version != self.version + 1 or value.chain != self.chain:
             raise DirectoryError(
                 f"directory record {value.version} does not follow record {self.version}; read the directory again from its start"
             )
-        entry = self.check(decode(value.envelope, Envelope))
+        change = judge(self, decode(value.envelope, Envelope))
         self.version = value.version
-        self.chain = chain_hash(self.chain, Hash(sha256(record).digest()))
+        self.chain = chain_hash(self.chain, digest)
+        self._digests.append(digest)
+        self._history.setdefault(change.participant, []).append(Placed(value.version, change))
+        if isinstance(change, DirectoryRevocation):
+            self._keys.revoke(change.key_id, self.version, change.reason)
+            self._speakers.pop(change.key_id, None)
+        else:
+            self._enter(change)
+        return change
+
+    def _enter(self, entry: DirectoryEntry) -> None:
+        for key in self._keys.replace(entry, self.version):
+            self._speakers.pop(key, None)
+        for key, _ in entry.signing_keys:
+            held = self._keys.get(key)
+            assert held is not None
+            self._speakers[key] = held
         self._entries[entry.participant] = entry
-        self._versions[entry.participant] = value.version
-        for key in entry.signing_keys:
-            self._signers[key.key_id] = Signer(entry.participant, key.public_key, value.version)
-        self._keys.update(key.key_id for key in entry.signing_keys + entry.encryption_keys)
-        for address in entry.addresses:
-            self._owners[address] = entry.participant
-        return entry
+        self._in_force.setdefault(entry.participant, []).append(PlacedEntry(self.version, entry))
+        self._addresses.update(dict.fromkeys(entry.addresses, entry.participant))
+        self._accounts.update(dict.fromkeys(entry.accounts, entry.participant))
+        if entry.role == "REGISTRAR":
+            self.registrar = entry.participant
 
     def admit(self, envelope: Envelope, at: int) -> DirectoryRecord:
-        """The record that would admit this entry next, at ``at`` (ms); nothing changes until it is applied.
+        """The record that would make this change next, at ``at`` (ms); nothing changes until it is applied.
 
         Raises:
-            DirectoryError: the entry breaks a rule of admission.
-            WireError: the envelope's payload is not a DirectoryEntry.
+            DirectoryError: the change breaks a rule.
+            WireError: the envelope's payload is neither a DirectoryEntry nor a DirectoryRevocation.
 
         """
-        self.check(envelope)
+        judge(self, envelope)
         return DirectoryRecord(self.version + 1, self.chain, at, encode(envelope))
 
-    def check(self, envelope: Envelope) -> DirectoryEntry:
-        """The envelope's entry, if it may be admitted now; errors as for :meth:`admit`."""
-        if envelope.payload_type != DIRECTORY_ENTRY_TYPE:
-            raise DirectoryError(
-                f"the payload type is {envelope.payload_type!r}; it must be {DIRECTORY_ENTRY_TYPE}"
-            )
-        entry = decode(envelope.payload, DirectoryEntry)
-        if fault := self._fault(entry):
-            raise DirectoryError(fault)
-        if self.version == 0:
-            if entry.role != "REGISTRAR" or self.registrar not in entry.signing_keys:
-                raise DirectoryError("the first entry must be the registrar's own, with the registrar's key")
-        elif entry.role == "REGISTRAR":
-            raise DirectoryError("the directory has a registrar already")
-        self._check_signatures(envelope, entry)
-        return entry
+    # Who is who now --------------------------------------------------------------------------------------------------------
 
-    def _check_signatures(self, envelope: Envelope, entry: DirectoryEntry) -> None:
-        signers = {self.registrar, *entry.signing_keys}
-        try:
-            verify_signatures(envelope, signers)
-        except BadSignatureError as error:
-            raise DirectoryError(f"{entry.participant}: {error}") from error
-        if len(envelope.signatures) != len(signers):
-            raise DirectoryError(
-                f"{entry.participant}: an entry is signed by its own keys and the registrar's, each once; remove the rest"
-            )
-
-    def _fault(self, entry: DirectoryEntry) -> str | None:
-        if not is_name(entry.participant) or not all(map(is_name, entry.addresses)):
-            return "the participant's name or an address is not well formed (1 to 128 of a-z 0-9 . -)"
-        if not entry.legal_name.strip() or not entry.legal_name.isprintable():
-            return "an entry has a legal name of printable characters"
-        if not _COUNTRY.fullmatch(entry.country):
-            return "the country is two capital letters (ISO 3166-1)"
-        keys = entry.signing_keys + entry.encryption_keys
-        if not 1 <= len(entry.signing_keys) <= MAXIMUM_KEYS or len(entry.encryption_keys) > MAXIMUM_KEYS:
-            return f"an entry has 1 to {MAXIMUM_KEYS} signing keys and at most as many encryption keys"
-        if not 1 <= len(entry.addresses) <= MAXIMUM_ADDRESSES or len(set(entry.addresses)) != len(
-            entry.addresses
-        ):
-            return f"an entry has 1 to {MAXIMUM_ADDRESSES} different addresses"
-        if any(key.key_id != key_id(key.public_key) for key in keys) or len(
-            {key.key_id for key in keys}
-        ) != len(keys):
-            return "each key is listed once, under the first 16 bytes of its SHA-256"
-        if entry.participant in self._entries:
-            return f"{entry.participant} is admitted already"
-        if any(key.key_id in self._keys for key in keys):
-            return "a key is in use by another participant; make a new one"
-        if taken := next((address for address in entry.addresses if address in self._owners), None):
-            return f"the address {taken} is {self._owners[taken]}'s; choose another"
-        return None
-
-    def signer(self, key: KeyId) -> Signer | None:
-        """Whose signing key this is, if anybody's."""
-        return self._signers.get(key)
-
-    def owner(self, address: str) -> str | None:
-        """Which participant receives at this address, if any."""
-        return self._owners.get(address)
+    def speaker(self, key: KeyId) -> HeldKey | None:
+        """Whose signing key this is now, if anybody's: one look-up, for judging what comes in."""
+        return self._speakers.get(key)
 
     def entry(self, participant: str) -> DirectoryEntry | None:
-        """The participant's entry, if admitted."""
+        """The participant's entry in force, if admitted; of its keys, those that were revoked count no more."""
         return self._entries.get(participant)
 
     def version_of(self, participant: str) -> int | None:
-        """The version that admitted the participant, if any did."""
-        return self._versions.get(participant)
+        """The version that made the participant's entry in force, if it has one."""
+        entries = self._in_force.get(participant)
+        return None if entries is None else entries[-1].version
+
+    def owner(self, address: str) -> str | None:
+        """Which participant receives at this address now, if any."""
+        owner = self._addresses.get(address)
+        return owner if owner is not None and address in self._entries[owner].addresses else None
+
+    def reserved_for(self, address: str) -> str | None:
+        """Whose the address is or was: one that was dropped is given to nobody else, for its inbox holds the past."""
+        return self._addresses.get(address)
+
+    def account_holder(self, account: str) -> str | None:
+        """Whose the account on a chain (CAIP-10) is or was."""
+        return self._accounts.get(account)
 
     def __contains__(self, participant: str) -> bool:
         return participant in self._entries
 
     def __iter__(self) -> Iterator[DirectoryEntry]:
         return iter(self._entries.values())
+
+    # Who was who -----------------------------------------------------------------------------------------------------------
+
+    def holder(self, key: KeyId) -> HeldKey | None:
+        """Whose the key is or ever was, and for which versions; ``None`` where it never came in."""
+        return self._keys.get(key)
+
+    def signer(self, key: KeyId, version: int) -> HeldKey | None:
+        """Whose signing key this was at a version; ``None`` where it was valid for nobody then.
+
+        Raises:
+            DirectoryError: the directory has not been read that far.
+
+        """
+        self._reach(version)
+        held = self._keys.get(key)
+        return held if held is not None and held.signs and held.valid_at(version) else None
+
+    def entry_at(self, participant: str, version: int) -> PlacedEntry | None:
+        """The participant's entry that was in force at a version; errors as for :meth:`signer`."""
+        entries = self._in_force.get(participant, [])
+        place = bisect_right(entries, self._reach(version), key=lambda placed: placed.version)
+        return entries[place - 1] if place else None
+
+    def threshold(self, participant: str, version: int) -> int:
+        """How many different keys had to sign a message of the participant at a version; errors as for :meth:`signer`."""
+        placed = self.entry_at(participant, version)
+        return 1 if placed is None else placed.entry.threshold
+
+    def signing_keys(self, participant: str, version: int | None = None) -> tuple[PublicKey, ...]:
+        """The participant's valid signing keys, now or at a version; errors as for :meth:`signer`."""
+        return self._keys.of(participant, self._reach(version), sign=True)
+
+    def encryption_keys(self, participant: str, version: int | None = None) -> tuple[PublicKey, ...]:
+        """The participant's valid encryption keys, now or at a version; errors as for :meth:`signer`."""
+        return self._keys.of(participant, self._reach(version), sign=False)
+
+    def history(self, participant: str) -> tuple[Placed, ...]:
+        """All entries and revocations of a participant, oldest first."""
+        return tuple(self._history.get(participant, ()))
+
+    def _reach(self, version: int | None) -> int:
+        if version is None:
+            return self.version
+        if version > self.version:
+            raise DirectoryError(
+                f"directory version {version} is asked about, and {self.version} has been read; read on, and ask again"
+            )
+        return version

@@ -17,6 +17,8 @@ from parley.schemas import Envelope, MessageId, PublicKey, Signature, encode
 
 __all__ = [
     "DIRECTORY_ENTRY_TYPE",
+    "DIRECTORY_REVOCATION_TYPE",
+    "KAFKA_CREDENTIALS_TYPE",
     "MESSAGE_TYPE",
     "RECEIPTS_TYPE",
     "countersign",
@@ -29,6 +31,8 @@ __all__ = [
 
 MESSAGE_TYPE = "application/vnd.parley.message+avro"
 DIRECTORY_ENTRY_TYPE = "application/vnd.parley.directory-entry+avro"
+DIRECTORY_REVOCATION_TYPE = "application/vnd.parley.directory-revocation+avro"
+KAFKA_CREDENTIALS_TYPE = "application/vnd.parley.kafka-credentials+avro"
 RECEIPTS_TYPE = "application/vnd.parley.receipts"
 
 

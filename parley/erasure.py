@@ -161,17 +161,16 @@ def prove_statement(sealed: SealedTransaction, directory: Directory) -> Statemen
         prove_spoken(event, spoken, directory)
     except ParleyError as error:
         raise ErasureError(f"{of} does not count: {error}") from error
-    entry = directory.entry(statement.operator)
-    if entry is None or entry.role != "OPERATOR":
+    placed = directory.entry_at(statement.operator, event.directory_version)
+    if placed is None or placed.entry.role != "OPERATOR":
         raise ErasureError(f"{of} does not count: the directory does not list it as an operator")
     if not statement.envelope.signatures:
         raise ErasureError(f"{of} is not signed; sign it with the operator's key")
     for signature in statement.envelope.signatures:
-        signer = directory.signer(signature.key_id)
+        signer = directory.signer(signature.key_id, event.directory_version)
         if (
             signer is None
             or signer.participant != statement.operator
-            or signer.version > event.directory_version
             or not verify(*signature_claim(statement.envelope, signature, signer.public_key))
         ):
             raise ErasureError(

@@ -18,6 +18,7 @@ ParleyError
 │   └── PurgedError           the body that is asked for was purged
 ├── ErasureError          a purge statement does not count, or names what may not be purged
 ├── DirectoryError        an entry may not be admitted, or the directory's log is broken
+│   └── ForkError             there are two different records of one version
 ├── FirehoseError         the firehose has a gap, or another history than the one followed
 │   └── CursorError           a saved cursor cannot be used
 ├── RefusedError          the router refused a message
@@ -107,6 +108,19 @@ class ErasureError(ParleyError):
 
 class DirectoryError(ParleyError):
     """A directory entry may not be admitted, or the directory's log is broken."""
+
+
+class ForkError(DirectoryError):
+    """Two different records claim the same version: somebody shows two directories. Both digests are evidence; keep the records."""
+
+    def __init__(self, version: int, read: bytes, other: bytes) -> None:
+        super().__init__(
+            f"there are two records of directory version {version}, with SHA-256 {read.hex()} and {other.hex()};"
+            " believe neither, keep both as evidence and ask the operator"
+        )
+        self.version = version
+        self.digests = (read, other)
+        """SHA-256 of the record that was read first, and of the other."""
 
 
 class FirehoseError(ParleyError):

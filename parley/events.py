@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from parley.directory import Directory
 from parley.envelope import MESSAGE_TYPE, message_id, pre_authentication_encoding
-from parley.errors import VerificationError, WireError
-from parley.keys import verify
+from parley.errors import DirectoryError, VerificationError, WireError
+from parley.keys import SignatureClaim, verify
 from parley.lifecycle import well_formed
-from parley.schemas import Envelope, FirehoseEvent, Message, MessageId, decode
+from parley.schemas import Envelope, FirehoseEvent, KeyId, Message, MessageId, decode
 
-__all__ = ["Spoken", "prove_spoken", "read_spoken"]
+__all__ = ["Spoken", "prove_spoken", "read_spoken", "signature_claims"]
 
 
 class Spoken(NamedTuple):
@@ -47,25 +47,51 @@ def read_spoken(event: FirehoseEvent) -> Spoken | None:
     return Spoken(message, message_id(envelope.payload), envelope)
 
 
-def prove_spoken(event: FirehoseEvent, spoken: Spoken, directory: Directory) -> None:
-    """Demand that the sender signed, with keys in the directory by the event's version of it.
+def signature_claims(
+    message: Message, envelope: Envelope, version: int, directory: Directory
+) -> list[SignatureClaim]:
+    """What must verify for the message to be its sender's, by keys and threshold of a version of the directory.
 
     Raises:
-        VerificationError: a signature does not verify, or is not the sender's.
+        VerificationError: it is unsigned, by somebody else's key or one not valid then, or by too few keys.
+        DirectoryError: the directory has not been read that far.
+
+    """
+    if envelope.payload_type != MESSAGE_TYPE or not envelope.signatures:
+        raise VerificationError("carries an envelope that is unsigned or not a message's")
+    covered = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    claims: list[SignatureClaim] = []
+    keys: set[KeyId] = set()
+    for key, signature in envelope.signatures:
+        held = directory.signer(key, version)
+        if held is None or held.participant != message.sender:
+            raise VerificationError(
+                f"is signed by key {key.hex()}, which was not {message.sender}'s at directory version {version}"
+            )
+        keys.add(key)
+        claims.append(SignatureClaim(held.public_key, covered, signature))
+    needed = directory.threshold(message.sender, version)
+    if len(keys) < needed:
+        raise VerificationError(
+            f"is signed by {len(keys)} of the {needed} keys that {message.sender}'s messages needed then"
+        )
+    return claims
+
+
+def prove_spoken(event: FirehoseEvent, spoken: Spoken, directory: Directory) -> None:
+    """Demand that the sender signed, with enough keys that were valid at the event's version of the directory.
+
+    Raises:
+        VerificationError: a signature does not verify, is not the sender's, or one is missing.
 
     """
     message, _, envelope = spoken
-    if envelope.payload_type != MESSAGE_TYPE or not envelope.signatures:
-        raise VerificationError(f"{_place(event)} carries an envelope that is unsigned or not a message's")
-    covered = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    for key, signature in envelope.signatures:
-        signer = directory.signer(key)
-        if signer is None or signer.participant != message.sender or signer.version > event.directory_version:
-            raise VerificationError(
-                f"{_place(event)}: key {key.hex()} was not {message.sender}'s at directory version {event.directory_version}"
-            )
-        if not verify(signer.public_key, covered, signature):
-            raise VerificationError(f"{_place(event)}: the signature by {message.sender} does not verify")
+    try:
+        claims = signature_claims(message, envelope, event.directory_version, directory)
+    except (VerificationError, DirectoryError) as error:
+        raise VerificationError(f"{_place(event)}: {error}") from error
+    if not all(verify(*claim) for claim in claims):
+        raise VerificationError(f"{_place(event)}: the signature by {message.sender} does not verify")
 
 
 def _place(event: FirehoseEvent) -> str:

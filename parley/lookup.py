@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from parley.blocks import BlockStore, SealedTransaction, sealed_event
-from parley.directory import entry_of
 from parley.envelope import message_id
 from parley.errors import ProofError
 from parley.identifiers import transaction_text
 from parley.schemas import Envelope, MessageId, PurgedEvent, TransactionId, decode
 
-__all__ = ["DirectoryPlace", "Lookup", "Place"]
+__all__ = ["Lookup", "Place"]
 
 
 class Place(NamedTuple):
@@ -26,13 +25,6 @@ class Place(NamedTuple):
     height: int
     leaf_index: int
     event_index: int
-
-
-class DirectoryPlace(NamedTuple):
-    """Where a directory record stands: the block, and its leaf in it."""
-
-    height: int
-    leaf_index: int
 
 
 class Lookup:
@@ -44,7 +36,7 @@ class Lookup:
         self.store: BlockStore = store
         self._transactions: dict[TransactionId, Place] = {}
         self._messages: dict[MessageId, Place] = {}
-        self._participants: dict[str, DirectoryPlace] = {}
+        self._directory: list[bytes] = []
         self._directory_from = 0
         self._transactions_to = len(store)
         self._messages_to = len(store)
@@ -93,29 +85,18 @@ class Lookup:
                         self._messages[identity] = place._replace(event_index=index)
         return found
 
-    def participant(self, name: str) -> DirectoryPlace:
-        """The directory record that admitted a participant; reads the blocks that have any, oldest first."""
-        while (found := self._participants.get(name)) is None:
+    def directory(self, version: int) -> tuple[bytes, ...]:
+        """The directory's records (encoded) from the first to a version; each block that has any is read once."""
+        while len(self._directory) < version:
             if self._directory_from == len(self.store):
-                raise ProofError(f"{name} is in no directory record of the {len(self.store)} blocks")
+                raise ProofError(
+                    f"directory version {len(self._directory) + 1} is in none of the {len(self.store)} blocks"
+                )
             height = self._directory_from
             self._directory_from += 1
-            header = self.store.header(height)
-            if header.directory_records:
-                for index, entry in enumerate(self.store.block(height).entries, header.transactions):
-                    self._participants.setdefault(
-                        entry_of(entry.record).participant, DirectoryPlace(height, index)
-                    )
-        return found
-
-    def directory_version(self, version: int) -> DirectoryPlace:
-        """Where a version of the directory stands; reads headers and one block."""
-        height = self.store.height_of_directory_version(version)
-        header = self.store.header(height)
-        for index, entry in enumerate(self.store.block(height).entries, header.transactions):
-            if entry.record.version == version:
-                return DirectoryPlace(height, index)
-        raise ProofError(f"block {height}: covers directory version {version} but does not hold its record")
+            if self.store.header(height).directory_records:
+                self._directory.extend(entry.leaf for entry in self.store.block(height).entries)
+        return tuple(self._directory[:version])
 
     def _sealed(self, height: int) -> Iterator[tuple[Place, SealedTransaction]]:
         for index, sealed in enumerate(self.store.block(height).transactions):

@@ -7,10 +7,10 @@ What is proved, in this order; each step is checked and a failure names it:
 3. *transaction*: the record lists the event, by sequence and digest.
 4. *message*: the event carries the envelope, and message, event and record agree on transaction, pipeline
    and place.
-5. *directory*: the sender's record and the registrar's stand in the log; the sender's was admitted when
-   the message was judged, is signed by its own keys, and by the key of the registrar, whose own record is
-   the directory's first.
-6. *signature*: every signature on the envelope is by a key of that sender.
+5. *directory*: its records, from the first to the last that the block covers, keep every rule of admission
+   and lead to the chain hash in the header: none is left out, neither a rotation nor a revocation.
+6. *signature*: enough keys signed, each of them the sender's at the directory version by which the message
+   was judged, and every signature verifies.
 
 A proof file holds only what is verified: its encoding is the only one there is for its content, and all
 its content is under a hash or a signature; so any changed byte is refused. Anchoring on chains is proved
@@ -19,7 +19,7 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,17 +27,13 @@ from hashlib import sha256
 from parley import merkle
 from parley.blocks import BlockStore, purged
 from parley.checkpoint import Checkpoint, open_checkpoint
-from parley.envelope import (
-    DIRECTORY_ENTRY_TYPE,
-    MESSAGE_TYPE,
-    message_id,
-    signature_claim,
-    verify_signatures,
-)
+from parley.directory import Directory, PlacedEntry, change_of
+from parley.envelope import MESSAGE_TYPE, message_id
 from parley.erasure import statement_on, supplied, told_in_words
 from parley.errors import ParleyError, ProofError, WireError
+from parley.events import signature_claims
 from parley.identifiers import transaction_text
-from parley.keys import key_id, verify
+from parley.keys import verify
 from parley.lookup import Lookup, Place
 from parley.note import VerifierKey, parse_verifier_key
 from parley.schemas import (
@@ -52,7 +48,6 @@ from parley.schemas import (
     MessageId,
     PlacedLeaf,
     Proof,
-    PublicKey,
     PurgedEvent,
     TransactionRecord,
     decode,
@@ -76,7 +71,7 @@ class VerifiedMessage:
     sender: DirectoryEntry
     """Who said it: legal name, LEI, role, keys."""
     sender_version: int
-    """The directory version that admitted the sender."""
+    """The directory version that made this entry."""
     registrar: DirectoryEntry
     """Who attests the sender's name."""
     header: BlockHeader
@@ -109,14 +104,12 @@ def make_proof(lookup: Lookup, place: Place, copy: bytes | None = None) -> bytes
             f"event {place.event_index} of transaction {transaction_text(sealed.record.transaction_id)} is its"
             " timeout; only messages have proofs: take an earlier event"
         )
-    sender = decode(decode(envelope, Envelope).payload, Message).sender
     return encode(
         Proof(
             event,
             _placed(store, place.height, place.leaf_index),
-            _placed(store, *lookup.participant(sender)),
-            _placed(store, *lookup.directory_version(1)),
             store.note,
+            lookup.directory(store.header(place.height).directory_version),
         )
     )
 
@@ -164,18 +157,19 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
     header, record = _placed_transaction(proof, checkpoint)
     event, index = _listed_event(proof.event, record)
     envelope, message = _carried_message(event, index, record)
-    registrar_entry, registrar_key = _registrar(proof.registrar, checkpoint, registrar)
-    sender, version = _sender(proof.signer, checkpoint, registrar_key)
+    directory = _directory(proof.directory, header, registrar)
     with _step("directory"):
-        if not version <= event.directory_version <= header.directory_version:
+        if event.directory_version > header.directory_version:
             raise ProofError(
-                f"the sender was admitted by directory version {version}, the message judged by"
-                f" {event.directory_version}, and the block covers {header.directory_version}: out of order"
+                f"the message was judged by directory version {event.directory_version}, and the block covers"
+                f" {header.directory_version}: out of order"
             )
-        if sender.participant != message.sender:
-            raise ProofError(f"the record is of {sender.participant}, but the message of {message.sender}")
+        version, sender = _in_force(directory, message.sender, event.directory_version)
+        _, attesting = _in_force(directory, directory.registrar, event.directory_version)
     with _step("signature"):
-        _verify_sender(envelope, sender)
+        for claim in signature_claims(message, envelope, event.directory_version, directory):
+            if not verify(*claim):
+                raise ProofError(f"a signature by {sender.legal_name} does not verify")
     return VerifiedMessage(
         message=message,
         message_id=message_id(envelope.payload),
@@ -184,7 +178,7 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
         transaction=record,
         sender=sender,
         sender_version=version,
-        registrar=registrar_entry,
+        registrar=attesting,
         header=header,
         checkpoint=checkpoint,
     )
@@ -273,62 +267,32 @@ def _carried_message(event: FirehoseEvent, index: int, record: TransactionRecord
         return envelope, message
 
 
-def _entry(placed: PlacedLeaf, checkpoint: Checkpoint) -> tuple[DirectoryRecord, Envelope, DirectoryEntry]:
-    """A directory record proved to stand in the log, and the entry it admits."""
-    header = _placed_header(placed, checkpoint)
-    if placed.leaf_index < header.transactions:
-        raise ProofError(f"leaf {placed.leaf_index} of block {header.height} is not a directory record")
-    record = decode(placed.leaf, DirectoryRecord)
-    if record.version > header.directory_version:
-        raise ProofError(f"block {header.height} does not cover directory version {record.version}")
-    envelope = decode(record.envelope, Envelope)
-    if envelope.payload_type != DIRECTORY_ENTRY_TYPE:
-        raise ProofError(f"the payload is of type {envelope.payload_type!r}, which is no directory entry")
-    entry = decode(envelope.payload, DirectoryEntry)
-    if any(key.key_id != key_id(key.public_key) for key in entry.signing_keys):
-        raise ProofError("a signing key is not listed under its own id")
-    return record, envelope, entry
-
-
-def _registrar(
-    placed: PlacedLeaf, checkpoint: Checkpoint, pinned: bytes | None
-) -> tuple[DirectoryEntry, tuple[PublicKey, ...]]:
-    """The registrar's entry and the keys that attest for it: its own, or the pinned one alone."""
-    with _step("registrar"):
-        record, envelope, entry = _entry(placed, checkpoint)
-        if record.version != 1 or entry.role != "REGISTRAR":
-            raise ProofError("the record is not the directory's first, or not of a registrar")
-        verify_signatures(envelope, entry.signing_keys)
-        if pinned is None:
-            return entry, entry.signing_keys
-        keys = tuple(key for key in entry.signing_keys if key.public_key == pinned)
-        if not keys:
-            raise ProofError(f"{entry.legal_name} does not have the registrar's key that you trust")
-        return entry, keys
-
-
-def _sender(
-    placed: PlacedLeaf, checkpoint: Checkpoint, registrar: tuple[PublicKey, ...]
-) -> tuple[DirectoryEntry, int]:
-    """The sender's entry and version, signed by its own keys and a key of the registrar's."""
+def _directory(records: Sequence[bytes], header: BlockHeader, pinned: bytes | None) -> Directory:
+    """The directory that the header covers, from the pinned key on, or from the one that it began with."""
     with _step("directory"):
-        record, envelope, entry = _entry(placed, checkpoint)
-        signed = {signature.key_id for signature in envelope.signatures}
-        attesting = [key for key in registrar if key.key_id in signed]
-        if not attesting:
-            raise ProofError(f"no key of the registrar attests {entry.legal_name}")
-        verify_signatures(envelope, {*entry.signing_keys, *attesting})
-        return entry, record.version
+        if not records:
+            raise ProofError(
+                "the file holds no directory records, so nothing shows that the key was valid; it is of an earlier format:"
+                " make it again"
+            )
+        first = change_of(decode(records[0], DirectoryRecord))
+        if not isinstance(first, DirectoryEntry) or not first.signing_keys:
+            raise ProofError("the first record is no entry with a key")
+        if pinned is not None and all(key.public_key != pinned for key in first.signing_keys):
+            raise ProofError(f"{first.legal_name} does not have the registrar's key that you trust")
+        directory = Directory(first.signing_keys[0].public_key if pinned is None else pinned)
+        for record in records:
+            directory.apply(record)
+        if (directory.version, directory.chain) != (header.directory_version, header.directory_chain):
+            raise ProofError(
+                f"its records lead to version {directory.version}, but not to what block {header.height} states for"
+                f" version {header.directory_version}"
+            )
+        return directory
 
 
-def _verify_sender(envelope: Envelope, sender: DirectoryEntry) -> None:
-    """Demand at least one signature, and of every one that it is valid and by a key of the sender's."""
-    keys = {key.key_id: key.public_key for key in sender.signing_keys}
-    if not envelope.signatures:
-        raise ProofError("the envelope has no signature")
-    for signature in envelope.signatures:
-        public = keys.get(signature.key_id)
-        if public is None:
-            raise ProofError(f"key {signature.key_id.hex()} is not a signing key of {sender.legal_name}")
-        if not verify(*signature_claim(envelope, signature, public)):
-            raise ProofError(f"the signature by key {signature.key_id.hex()} does not verify")
+def _in_force(directory: Directory, participant: str | None, version: int) -> PlacedEntry:
+    placed = None if participant is None else directory.entry_at(participant, version)
+    if placed is None:
+        raise ProofError(f"{participant} was not in the directory at version {version}")
+    return placed

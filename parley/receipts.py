@@ -74,18 +74,22 @@ class ReceiptVerifier:
         self._directory = directory
         self._verified: dict[tuple[bytes, bytes, bytes], None] = {}
 
-    def verify(self, receipt: Receipt) -> None:
+    def verify(self, receipt: Receipt, version: int | None = None) -> None:
         """Demand that an operator in the directory gave this receipt.
 
+        ``version`` is that of the directory by which the receipt's event was judged; without it the newest one counts.
+
         Raises:
-            ProofError: the event, the path or the signature does not fit, or the key is no operator's.
+            ProofError: the event, the path or the signature does not fit, or the key was no operator's then.
+            DirectoryError: the directory has not been read that far.
 
         """
-        signer = self._directory.signer(receipt.key_id)
-        entry = None if signer is None else self._directory.entry(signer.participant)
-        if signer is None or entry is None or entry.role != "OPERATOR":
+        at = self._directory.version if version is None else version
+        signer = self._directory.signer(receipt.key_id, at)
+        placed = None if signer is None else self._directory.entry_at(signer.participant, at)
+        if signer is None or placed is None or placed.entry.role != "OPERATOR":
             raise ProofError(
-                f"the receipt is signed by key {receipt.key_id.hex()}, which is no operator's in the directory"
+                f"the receipt is signed by key {receipt.key_id.hex()}, which is no operator's in the directory at version {at}"
             )
         claim = (signer.public_key, _covered(receipt), receipt.signature)
         if claim in self._verified:

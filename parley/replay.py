@@ -16,8 +16,9 @@ from typing import NamedTuple
 from parley import lifecycle
 from parley.blocks import SealedTransaction, purged, sealed_event
 from parley.directory import Directory
-from parley.envelope import MESSAGE_TYPE, message_id, signature_claim
-from parley.errors import WireError
+from parley.envelope import message_id
+from parley.errors import DirectoryError, VerificationError, WireError
+from parley.events import signature_claims
 from parley.keys import SignatureClaim
 from parley.schemas import (
     Ending,
@@ -128,8 +129,6 @@ def _judged(
         return lifecycle.expired(state, event.at), ended
     envelope = decode(event.envelope, Envelope)
     message = decode(envelope.payload, Message)
-    if envelope.payload_type != MESSAGE_TYPE:
-        done.faults.append(Fault(index, f"has a payload of type {envelope.payload_type!r}"))
     if (message.transaction_id, message.pipeline) != (event.transaction_id, event.pipeline):
         done.faults.append(Fault(index, "carries a message of another transaction or pipeline"))
     refusal = lifecycle.well_formed(message) or lifecycle.judge(state, message, event.at)
@@ -155,24 +154,12 @@ def _collect_signatures(
     directory: Directory,
     done: Replay,
 ) -> None:
-    if not envelope.signatures:
-        done.faults.append(Fault(index, "carries a message without a signature"))
-    for signature in envelope.signatures:
-        signer = directory.signer(signature.key_id)
-        if signer is None or signer.participant != message.sender:
-            done.faults.append(
-                Fault(index, f"is signed by key {signature.key_id.hex()}, which is not {message.sender}'s")
-            )
-        elif signer.version > event.directory_version:
-            done.faults.append(
-                Fault(
-                    index,
-                    f"was judged by directory version {event.directory_version}, but {message.sender} was"
-                    f" admitted by version {signer.version}",
-                )
-            )
-        else:
-            done.claims.append((index, signature_claim(envelope, signature, signer.public_key)))
+    try:
+        claims = signature_claims(message, envelope, event.directory_version, directory)
+    except (VerificationError, DirectoryError) as error:
+        done.faults.append(Fault(index, str(error)))
+    else:
+        done.claims.extend((index, claim) for claim in claims)
 
 
 def _ending_fault(said: Ending | None, due: Ending | None) -> str:
@@ -261,9 +248,7 @@ def _judge_alone(
         return known
     envelope = decode(event.envelope, Envelope)
     message = decode(envelope.payload, Message)
-    done.faults.extend(
-        Fault(index, text) for text in _message_faults(index, event, envelope, message, known, record)
-    )
+    done.faults.extend(Fault(index, text) for text in _message_faults(index, event, message, known, record))
     _collect_signatures(index, event, envelope, message, directory, done)
     return _Known(message.terms or known.terms, message_id(envelope.payload))
 
@@ -271,13 +256,10 @@ def _judge_alone(
 def _message_faults(
     index: int,
     event: FirehoseEvent,
-    envelope: Envelope,
     message: Message,
     known: _Known,
     record: TransactionRecord,
 ) -> Iterator[str]:
-    if envelope.payload_type != MESSAGE_TYPE:
-        yield f"has a payload of type {envelope.payload_type!r}"
     if (message.transaction_id, message.pipeline) != (event.transaction_id, event.pipeline):
         yield "carries a message of another transaction or pipeline"
     if refusal := lifecycle.well_formed(message):

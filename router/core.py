@@ -22,6 +22,7 @@ from parley.schemas import (
     Envelope,
     FirehoseEvent,
     Hash,
+    KeyId,
     Message,
     MessageId,
     PipelineState,
@@ -166,7 +167,8 @@ def _identify(
 ) -> Submission | Refused:
     """Find each signature's key in the directory and hold it against the claimed sender."""
     sender, transaction_id = message.sender, message.transaction_id
-    if sender not in directory:
+    entry = directory.entry(sender)
+    if entry is None:
         return _refused(
             "UNKNOWN_SENDER", f"{sender} is not in the directory; join first", identity, transaction_id
         )
@@ -178,23 +180,28 @@ def _identify(
     covered = pre_authentication_encoding(envelope.payload_type, envelope.payload)
     claims = []
     for key, signature in signatures:
-        signer = directory.signer(key)
-        if signer is None:
-            return _refused(
-                "UNKNOWN_KEY",
-                f"no key {key.hex()} in the directory; sign with a key of yours",
-                identity,
-                transaction_id,
-            )
-        if signer.participant != sender:
-            return _refused(
-                "KEY_NOT_VALID",
-                f"key {key.hex()} is not {sender}'s; sign with a key of yours",
-                identity,
-                transaction_id,
-            )
-        claims.append(SignatureClaim(signer.public_key, covered, signature))
+        held = directory.speaker(key)
+        if held is None or held.participant != sender:
+            return _refused(*_stranger(key, sender, directory), identity, transaction_id)
+        claims.append(SignatureClaim(held.public_key, covered, signature))
+    if entry.threshold > 1 and (signed := len({key for key, _ in signatures})) < entry.threshold:
+        return _refused(
+            "SIGNATURES_MISSING",
+            f"{signed} of the {entry.threshold} keys that {sender}'s messages need have signed; have the others sign it too",
+            identity,
+            transaction_id,
+        )
     return Submission(record, message, identity, tuple(claims))
+
+
+def _stranger(key: KeyId, sender: str, directory: Directory) -> tuple[Reason, str]:
+    """Why a key does not speak for the sender."""
+    held = directory.holder(key)
+    if held is None or not held.signs:
+        return "UNKNOWN_KEY", f"no signing key {key.hex()} in the directory; sign with a key of yours"
+    if held.participant != sender:
+        return "KEY_NOT_VALID", f"key {key.hex()} is not {sender}'s; sign with a key of yours"
+    return "KEY_NOT_VALID", f"key {key.hex()} was {held.ending}; sign with a key that is valid now"
 
 
 def unproven(submission: Submission) -> Refused:

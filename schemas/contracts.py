@@ -39,7 +39,10 @@ Reason = Literal[
     "CLOSED",
     "UNKNOWN_ADDRESS",
     "RATE_LIMITED",
+    "SIGNATURES_MISSING",
+    "GRANT_REQUIRED",
 ]
+RevocationReason = Literal["COMPROMISED", "SUPERSEDED", "WITHDRAWN"]
 
 ZERO_HASH = Hash(bytes(32))
 """What stands for "nothing before": the chain hash, or header hash, before the first."""
@@ -198,6 +201,35 @@ class DirectoryEntry(NamedTuple):
     signing_keys: tuple[PublicKey, ...]
     encryption_keys: tuple[PublicKey, ...]
     addresses: tuple[str, ...]
+    previous: int | None = None
+    threshold: int = 1
+    next_key: Hash | None = None
+    accounts: tuple[str, ...] = ()
+
+
+class DirectoryRevocation(NamedTuple):
+    participant: str
+    key_id: KeyId
+    reason: RevocationReason
+    entry_version: int
+
+
+class AdmissionRequest(NamedTuple):
+    change: bytes
+    credentials: bytes | None
+
+
+class KafkaCredentials(NamedTuple):
+    entry: Hash
+    key_id: KeyId
+    sealed_password: bytes
+
+
+class AdmissionRefusal(NamedTuple):
+    request: Hash
+    at: int
+    directory_version: int
+    detail: str
 
 
 class DirectoryRecord(NamedTuple):
@@ -298,6 +330,5 @@ class PlacedLeaf(NamedTuple):
 class Proof(NamedTuple):
     event: bytes
     transaction: PlacedLeaf
-    signer: PlacedLeaf
-    registrar: PlacedLeaf
     checkpoint: bytes
+    directory: tuple[bytes, ...] = ()

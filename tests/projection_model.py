@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 from uuid import UUID
 
+from parley.envelope import DIRECTORY_REVOCATION_TYPE
 from parley.schemas import (
     AnchorEvent,
     BlockHeader,
     DirectoryEntry,
     DirectoryRecord,
+    DirectoryRevocation,
     Envelope,
     FirehoseEvent,
     Message,
@@ -24,6 +26,7 @@ Tables = dict[str, list[Row]]
 
 ORDER = {
     "participants": "version",
+    "revocations": "version",
     "transactions": "pipeline, opening",
     "messages": "pipeline, position",
     "rejections": "position",
@@ -59,7 +62,14 @@ def model(
                 }
         tables["transactions"] += opened.values()
     for record in directory:
-        tables["participants"].append(_participant(decode(record, DirectoryRecord)))
+        value = decode(record, DirectoryRecord)
+        envelope = decode(value.envelope, Envelope)
+        if envelope.payload_type == DIRECTORY_REVOCATION_TYPE:
+            tables["revocations"].append(_revocation(value, decode(envelope.payload, DirectoryRevocation)))
+        else:
+            entry = decode(envelope.payload, DirectoryEntry)
+            others = [row for row in tables["participants"] if row["participant"] != entry.participant]
+            tables["participants"] = [*others, _participant(value, entry)]
     for record in headers:
         header = decode(record, BlockHeader)
         row: Row = {"hash": sha256(record).digest(), **header._asdict()}
@@ -121,15 +131,22 @@ def _message(tables: Tables, opened: dict[int, Row], event: FirehoseEvent, envel
     )
 
 
-def _participant(record: DirectoryRecord) -> Row:
-    entry = decode(decode(record.envelope, Envelope).payload, DirectoryEntry)
-    return entry._asdict() | {
+def _participant(record: DirectoryRecord, entry: DirectoryEntry) -> Row:
+    said = entry._asdict()
+    del said["previous"], said["threshold"], said["next_key"], said["accounts"]
+    return said | {
         "version": record.version,
         "admitted_at": record.admitted_at,
         "addresses": list(entry.addresses),
         "signing_keys": [key.public_key for key in entry.signing_keys],
         "encryption_keys": [key.public_key for key in entry.encryption_keys],
     }
+
+
+def _revocation(record: DirectoryRecord, revocation: DirectoryRevocation) -> Row:
+    said = revocation._asdict()
+    del said["entry_version"]
+    return said | {"version": record.version, "admitted_at": record.admitted_at}
 
 
 def _height(headers: Sequence[bytes], pipeline: int, sequence: int) -> int | None:

@@ -165,7 +165,7 @@ def _await(profile: Profile, envelope: Envelope, entry: DirectoryEntry, wait: fl
     """The version that admitted the entry; DirectoryError if none does in time."""
     directory = Directory(profile.registrar)
     until = time.monotonic() + wait
-    if not any(signature.key_id == directory.registrar.key_id for signature in envelope.signatures):
+    if not any(signature.key_id == directory.root.key_id for signature in envelope.signatures):
         complain("the registrar has not signed this entry; it is admitted only after `parley admit`")
     with TopicReader(profile.access(), DIRECTORY) as reader:
         while time.monotonic() < until:

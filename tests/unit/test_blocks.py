@@ -92,12 +92,6 @@ def test_the_block_of_a_firehose_position_is_found_by_headers_alone(store: Block
         store.height_of_event(0, 1_000)
 
 
-def test_the_block_of_a_directory_version_is_found_by_headers_alone(store: BlockStore) -> None:
-    for block in store.blocks():
-        for entry in block.entries:
-            assert store.height_of_directory_version(entry.record.version) == block.header.height
-
-
 def test_a_missing_file_is_named(copy: Path) -> None:
     (copy / "block/003").unlink()
     with pytest.raises(ProofError, match="block/003: missing from the block store"):

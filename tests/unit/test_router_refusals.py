@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parley.directory import Signer
+from parley.directory import HeldKey
 from parley.envelope import MESSAGE_TYPE
 from parley.keys import key_id
 from parley.lifecycle import head_of
@@ -146,7 +146,7 @@ def test_a_replayed_opening_never_opens_twice() -> None:
 
 def test_a_small_order_key_proves_nothing_even_if_it_stood_in_the_directory() -> None:
     directory = members("alice", "bob")
-    directory._signers[key_id(SMALL_ORDER)] = Signer("alice", SMALL_ORDER, 1)
+    directory._speakers[key_id(SMALL_ORDER)] = HeldKey("alice", SMALL_ORDER, signs=True, since=1)
     router = MemoryRouter(directory)
     for content in range(16):  # such a signature holds for about every second message where it is not refused
         payload = encode(dialogue().message("alice", content=bytes([content])))
