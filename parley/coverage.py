@@ -59,6 +59,7 @@ class FollowedFirehose:
         self._follower = Follower()
         self._digests: dict[int, Hash] = {}
         self._endings: deque[int] = deque()
+        self._judged_by = 0
 
     def follow_to(self, sequence: int) -> Hash | None:
         """Read up to an event and give h of it; ``None`` if the firehose ends before.
@@ -96,6 +97,12 @@ class FollowedFirehose:
         event = self._follower.follow(record, 0)
         if event is None or event.pipeline != self._pipeline:
             raise FirehoseError(f"an event that is not pipeline {self._pipeline}'s next stands on it")
+        if event.directory_version < self._judged_by:
+            raise FirehoseError(
+                f"event {event.sequence} of pipeline {self._pipeline} was judged by directory version"
+                f" {event.directory_version}, an older one than the event before it ({self._judged_by})"
+            )
+        self._judged_by = event.directory_version
         self.events += 1
         self._digests[event.sequence] = event_digest(record)
         if event.ended is not None:

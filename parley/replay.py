@@ -105,6 +105,9 @@ def _misplaced(events: list[FirehoseEvent | PurgedEvent], record: TransactionRec
         before = events[-2]
         if event.sequence <= before.sequence or event.at < before.at:
             yield "comes before the event before it"
+        versions = [one.directory_version for one in (before, event) if isinstance(one, FirehoseEvent)]
+        if versions != sorted(versions):
+            yield "was judged by an older directory than the event before it"
 
 
 def _judged(

@@ -82,7 +82,7 @@ class Router:
         directory: Directory,
         key: Signatory,
         limits: Limits,
-        refresh_directory: Callable[[], object],
+        refresh_directory: Callable[[int], object],
         executor: Executor | None = None,
         threads: int = 1,
     ) -> None:
@@ -123,6 +123,8 @@ class Router:
             _forget(partition)
             committed, position = None, NEW_PIPELINE
         if tail is not None:
+            # Whoever had the pipeline before may have read on: along a pipeline, the directory never gets older.
+            self._refresh_directory(_event(tail)[0].directory_version)
             lacking = _lacking(partition.index, position.replay_from, tail, history)
             position = self._replay(partition, position, lacking, write_behind=not rebuilt)
         following = position.ingest_offset + 1
@@ -170,7 +172,7 @@ class Router:
 
     def process(self, partition: RouterPartition, records: Sequence[Record]) -> None:
         """Judge records in order, ending what time has ended before each."""
-        self._refresh_directory()
+        self._refresh_directory(0)
         directory, limits = self._directory, self._limits
         # A tick has no value: it carries only the time.
         submissions = [

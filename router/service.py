@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from parley.custody import load_signatory
 from parley.directory import Directory
+from router.errors import RecoveryError
 from router.handler import Router
 from router.settings import RouterSettings
 from streams.catalogue import DIRECTORY, INGEST, ROUTER_STATE
@@ -16,6 +19,7 @@ from streams.runtime import Stop
 __all__ = ["SERVICE", "run"]
 
 SERVICE = "router"
+_PATIENCE_SECONDS: Final = 30.0
 
 
 class DirectoryFeed:
@@ -30,9 +34,17 @@ class DirectoryFeed:
         while not self._follower.at_end:
             self._take(0.1)
 
-    def refresh(self) -> None:
-        """Take what has been admitted since; costs next to nothing when nothing has."""
+    def refresh(self, version: int) -> None:
+        """Take what has been admitted since, and wait until this version is read; costs next to nothing when it is."""
         self._take(0.0)
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self._directory.version < version:
+            self._take(0.1)
+            if time.monotonic() > deadline:
+                raise RecoveryError(
+                    f"the firehose was judged by directory version {version}, and the directory ends at"
+                    f" {self._directory.version}; restore the topic before going on"
+                )
 
     def _take(self, timeout_s: float) -> None:
         for record in self._follower.poll(timeout_s=timeout_s):

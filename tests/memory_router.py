@@ -155,6 +155,8 @@ class MemoryRouter:
     ) -> None:
         self.directory = directory
         self.topics = Topics()
+        self.asked_for: list[int] = []
+        """Directory versions that the router wanted read."""
         self.committed: dict[int, int | None] = dict.fromkeys(range(pipelines))
         self._limits = limits or Limits()
         self._key = key
@@ -192,7 +194,7 @@ class MemoryRouter:
 
     def restart(self) -> None:
         """Forget everything in memory and come back from the log."""
-        self._handler = Router(self.directory, self._key, self._limits, lambda: None)
+        self._handler = Router(self.directory, self._key, self._limits, self.asked_for.append)
         self._partitions, self._positions = [], []
         for index, committed in self.committed.items():
             partition: Partition[State, Delivery] = Partition(index, self._handler.timer)

@@ -12,14 +12,16 @@ from hashlib import sha256
 from parley import lifecycle
 from parley.custody import Signatory
 from parley.directory import Directory
-from parley.envelope import DIRECTORY_ENTRY_TYPE, MESSAGE_TYPE, message_id, seal
+from parley.envelope import DIRECTORY_ENTRY_TYPE, DIRECTORY_REVOCATION_TYPE, MESSAGE_TYPE, message_id, seal
 from parley.firehose import chain_hash, event_digest
 from parley.keys import SigningKey
 from parley.schemas import (
     ZERO_HASH,
     Action,
     DirectoryEntry,
+    DirectoryRevocation,
     Ending,
+    Envelope,
     FinishRule,
     FirehoseEvent,
     Hash,
@@ -68,14 +70,36 @@ class Ledger:
     def firehose(self) -> list[list[bytes]]:
         return [pipeline.events for pipeline in self.pipelines]
 
-    def admit(self, name: str, role: Role = "BANK", keys: Sequence[Signatory] = ()) -> None:
+    def admit(
+        self, name: str, role: Role = "BANK", keys: Sequence[Signatory] = (), threshold: int = 1
+    ) -> None:
         keys = keys or (signing_key(name),)
         publics = tuple(PublicKey(key.id, key.public) for key in keys)
         entry = DirectoryEntry(
             name, f"{name.title()} plc", "529900T8BM49AURSDO55", None, "DE", role, publics, (), (name,)
-        )
+        )._replace(threshold=threshold)
         signers = keys if role == "REGISTRAR" else (*keys, self.registrar)
-        envelope = seal(DIRECTORY_ENTRY_TYPE, entry, *signers)
+        self.change(seal(DIRECTORY_ENTRY_TYPE, entry, *signers))
+
+    def rotate(self, name: str, keys: Sequence[SigningKey], *signers: SigningKey) -> None:
+        """Replace a participant's signing keys; signed by them and these."""
+        before = self.directory.entry(name)
+        assert before is not None
+        entry = before._replace(
+            signing_keys=tuple(PublicKey(key.id, key.public) for key in keys),
+            previous=self.directory.version_of(name),
+        )
+        self.change(seal(DIRECTORY_ENTRY_TYPE, entry, *dict.fromkeys((*keys, *signers))))
+
+    def revoke(self, name: str, key: SigningKey, signer: SigningKey | None = None) -> None:
+        """Revoke a participant's key, by that key or another."""
+        version = self.directory.version_of(name)
+        assert version is not None
+        revocation = DirectoryRevocation(name, key.id, "COMPROMISED", version)
+        self.change(seal(DIRECTORY_REVOCATION_TYPE, revocation, signer or key))
+
+    def change(self, envelope: Envelope) -> None:
+        """Put a change of the directory on record."""
         record = encode(self.directory.admit(envelope, self.now))
         self.directory.apply(record)
         self.directory_records.append(record)

@@ -229,3 +229,11 @@ def test_timers_go_on_after_a_restart() -> None:
     ended = [event.transaction_id for event in router.events() if event.ended is not None]
     assert sorted(ended) == sorted(deal.id for deal in deals)
     assert all(isinstance(state, TransactionState) for state in router.transactions().values())
+
+
+def test_a_router_that_takes_over_reads_the_directory_as_far_as_the_one_before() -> None:
+    """Else a key that was revoked in between would count again."""
+    router, _ = busy(1)
+    router.asked_for.clear()
+    router.restart()
+    assert router.asked_for == [MEMBERS.version]
