@@ -15,8 +15,8 @@ from parley.custody import Signatory, load_signatory
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, countersign, seal
 from parley.errors import KeystoreError
-from parley.keys import SigningKey, public_key
-from parley.private_files import write_new
+from parley.keys import EncryptionKey, SigningKey, public_key
+from parley.private_files import read_private, write_new
 from parley.schemas import DirectoryEntry, Envelope, Role, encode
 from streams import catalogue
 from streams.connection import KafkaConnection
@@ -28,6 +28,8 @@ __all__ = ["OPERATOR", "REGISTRAR", "Backbone", "Participant"]
 
 REGISTRAR: Final = "registrar"
 OPERATOR: Final = "operator"
+ADMISSION: Final = "operator.admission"
+"""The entry whose encryption key newcomers seal their Kafka passwords to."""
 
 _SERVICES: Final = (
     catalogue.Role.ROUTER,
@@ -63,25 +65,36 @@ class Backbone:
         self.pipelines = pipelines
         self._provisioner = Provisioner(admin, durable=durable)
 
-    def provision(self) -> None:
-        """Make topics, service users, keys, and submit the registrar's and the operator's directory entries if they are new."""
+    def provision(self, accounts: Sequence[str] = ()) -> None:
+        """Make topics, service users and keys, and submit the registrar's and the operator's directory entries.
+
+        Those that are admitted already are submitted again where they say something else than is so now. ``accounts`` are the
+        accounts that anchor (CAIP-10).
+        """
         self._provisioner.provision_topics(self.pipelines)
         users = [User(role.value, role, self.folder.password(role.value)) for role in _SERVICES]
         self._provisioner.provision_users(users)
         admitted = self._admitted()
-        registrar, router, builder = self.registrar_key, self.key("router"), self.key("blockbuilder")
-        entries = {
-            REGISTRAR: (_entry(REGISTRAR, "The registrar", "REGISTRAR", registrar), (registrar,)),
-            OPERATOR: (
-                _entry(OPERATOR, "The operator", "OPERATOR", router, builder),
-                (router, builder, registrar),
-            ),
+        own = {
+            REGISTRAR: (self.registrar_key,),
+            OPERATOR: (self.key("router"), self.key("blockbuilder")),
+            ADMISSION: (self.key("admission"),),
         }
+        sealing = public_key(self.admission_key.public)
+        entries = [
+            _entry(REGISTRAR, "The registrar", "REGISTRAR", *own[REGISTRAR]),
+            _entry(OPERATOR, "The operator", "OPERATOR", *own[OPERATOR])._replace(accounts=tuple(accounts)),
+            _entry(ADMISSION, "The operator", "OPERATOR", *own[ADMISSION])._replace(
+                encryption_keys=(sealing,)
+            ),
+        ]
         self._submit(
             [
-                seal(DIRECTORY_ENTRY_TYPE, entry, *keys)
-                for name, (entry, keys) in entries.items()
-                if name not in admitted
+                seal(
+                    DIRECTORY_ENTRY_TYPE, entry, *dict.fromkeys((*own[entry.participant], self.registrar_key))
+                )
+                for entry in (_following(entry, admitted) for entry in entries)
+                if entry != admitted.entry(entry.participant)
             ]
         )
 
@@ -109,6 +122,14 @@ class Backbone:
     def key(self, name: str) -> Signatory:
         """The operator's signing key of that name."""
         return load_signatory(self.key_reference(name))
+
+    @property
+    def admission_key(self) -> EncryptionKey:
+        """The key that newcomers seal their Kafka passwords to; the first call makes it."""
+        path = self.folder.secrets / "admission.x25519"
+        if not path.exists():
+            write_new(path, EncryptionKey.generate().private)
+        return EncryptionKey(read_private(path))
 
     @property
     def registrar_key(self) -> Signatory:
@@ -154,6 +175,16 @@ class Backbone:
         if not envelopes:
             return
         write(self.connection(REGISTRAR), catalogue.ADMISSIONS, *map(encode, envelopes))
+
+
+def _following(entry: DirectoryEntry, admitted: Directory) -> DirectoryEntry:
+    """The entry as it has to be to stand in the directory next; the one in force where nothing is new."""
+    present = admitted.entry(entry.participant)
+    if present is None:
+        return entry
+    if entry._replace(previous=present.previous) == present:
+        return present
+    return entry._replace(previous=admitted.version_of(entry.participant))
 
 
 def _entry(name: str, legal_name: str, role: Role, *keys: Signatory) -> DirectoryEntry:

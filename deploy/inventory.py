@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from anchor.account import create_account_file, load_account
+from anchor.account import AnchorAccount, create_account_file, load_account
 from anchor.deployment import deploy_once
 from anchor.endpoints import Endpoints as ChainEndpoints
 from deploy.anvil import CHAIN_ID
@@ -75,6 +75,7 @@ def backbone_services(
     files.verifier_key.write_text(f"{log_key}\n", encoding="ascii")
     registrar = backbone.registrar_key.public.hex()
     router = {"REGISTRAR_KEY": registrar, "KEY": backbone.key_reference("router")}
+    admission = {"REGISTRAR_KEY": registrar, "KEY_FILE": str(folder.secrets / "admission.x25519")}
     builder = {
         "STORE": str(files.store),
         "ORIGIN": origin,
@@ -118,7 +119,7 @@ def backbone_services(
         [] if stack.postgres is None else [service("gateway", "gateway", {"DSN": stack.postgres.dsn})]
     )
     return [
-        service("admission", "router.admission", {"REGISTRAR_KEY": registrar}),
+        service("admission", "router.admission", admission),
         *(service("router", "router", router, instance=number) for number in range(routers)),
         service("delivery", "router.delivery", {}),
         service("blockbuilder", "blockbuilder", builder),
@@ -127,11 +128,20 @@ def backbone_services(
     ]
 
 
+def anchoring_account(folder: StackFolder) -> str:
+    """The account that anchors, as directory entries name it (CAIP-10); the first call makes its key."""
+    return f"eip155:{CHAIN_ID}:{_anchor_account(folder).address}"
+
+
+def _anchor_account(folder: StackFolder) -> AnchorAccount:
+    key_file = folder.secrets / "anchor.key"
+    return load_account(key_file) if key_file.exists() else create_account_file(key_file)
+
+
 def _contract(stack: Stack) -> str:
     """The address of the anchor contract on the stack's chain."""
     folder: StackFolder = stack.folder
-    key_file = folder.secrets / "anchor.key"
-    account = load_account(key_file) if key_file.exists() else create_account_file(key_file)
+    account = _anchor_account(folder)
     stack.anvil.fund(account.address, _FUNDS_WEI)
     endpoints = ChainEndpoints([stack.anvil.rpc], CHAIN_ID, timeout=10.0)
     address, _ = deploy_once(endpoints, account, folder.anvil / "contract")

@@ -8,7 +8,7 @@ from typing import Final
 
 from deploy.backbone import Backbone
 from deploy.folder import StackFolder
-from deploy.inventory import BackboneFiles, backbone_services
+from deploy.inventory import BackboneFiles, anchoring_account, backbone_services
 from deploy.process import PidRecord
 from deploy.resident import FAILED, NAME, UP
 from deploy.services import Services
@@ -59,7 +59,7 @@ def _start(stack: Stack) -> Services:
     PidRecord.of(os.getpid(), None).write(folder.pid_file(NAME))
     backbone = Backbone(folder, stack.kafka.admin, pipelines=PIPELINES, durable=stack.endpoints.flush)
     _say("Making topics and users …")
-    backbone.provision()
+    backbone.provision([anchoring_account(folder)])
     _say("Starting the services …")
     files = BackboneFiles(folder.root)
     services = Services(folder, backbone_services(stack, backbone, files, metrics=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -60,3 +62,10 @@ class AdmissionSettings(ServiceSettings):
 
     registrar_key: str = Field(pattern=_HEXADECIMAL_KEY)
     """The registrar's public key in hexadecimal: the directory's root of trust."""
+    key_file: Path
+    """The X25519 private key (32 bytes), readable by its user alone, to which newcomers seal their Kafka passwords."""
+    super_users: tuple[str, ...] = ("admin",)
+    """Kafka users whose names no participant may have, besides the services'."""
+    replication: int = Field(default=1, ge=1)
+    """Of the inboxes that it makes."""
+    min_in_sync: int = Field(default=1, ge=1)

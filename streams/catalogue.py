@@ -16,6 +16,7 @@ ADMISSIONS: Final = "admissions"
 DIRECTORY: Final = "directory"
 BLOCKS: Final = "blocks"
 ANCHORS: Final = "anchors"
+REFUSALS: Final = "refusals"
 DEAD_LETTER: Final = "dead-letter"
 INBOX_PREFIX: Final = "inbox."
 
@@ -155,7 +156,7 @@ TOPICS: Final = (
     Topic(
         REJECTED,
         _MONTHS,
-        written_by=_roles(Role.ROUTER, Role.ADMISSION),
+        written_by=_roles(Role.ROUTER),
         read_by=_roles(Role.REGULATOR, Role.OPERATOR, Role.GATEWAY),
     ),
     Topic(
@@ -165,6 +166,7 @@ TOPICS: Final = (
         read_by=_roles(Role.ADMISSION, Role.REGISTRAR, Role.OPERATOR),
         append_time=True,
     ),
+    Topic(REFUSALS, _MONTHS, written_by=_roles(Role.ADMISSION), read_by=_PUBLIC),
     Topic(
         DIRECTORY,
         FOR_EVER,

@@ -12,7 +12,14 @@ StreamError
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from parley.errors import ParleyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streams.handler import Write
 
 
 class StreamError(ParleyError):
@@ -28,7 +35,14 @@ class ReadError(StreamError):
 
 
 class PoisonError(StreamError):
-    """One record cannot be processed; a handler raises it, and the record goes to ``dead-letter``."""
+    """One record cannot be processed; a handler raises it, and the record goes to ``dead-letter``.
+
+    ``told`` are records that go out with it, for whoever waits to hear of it.
+    """
+
+    def __init__(self, reason: str, told: Sequence[Write] = ()) -> None:
+        super().__init__(reason)
+        self.told = tuple(told)
 
 
 class HandlerError(StreamError):

@@ -370,6 +370,8 @@ class Session(Generic[V, D]):
             ("dead-letter.stack", "".join(traceback.format_exception(error))[-4_000:].encode()),
         ]
         partition.emit(self._config.dead_letter, record.key(), record.value(), 0, headers)
+        if isinstance(error, PoisonError):
+            partition.emitted.extend(error.told)
         metrics.DEAD_LETTERS.labels(topic).inc()
         log.error(DEAD_LETTERED, topic=topic, partition=partition.index, offset=offset, reason=repr(error))
 

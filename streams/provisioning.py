@@ -63,16 +63,22 @@ _EVERYTHING: Final = AclBindingFilter(
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A Kafka user to be: its role, and for a participant the addresses whose inboxes it alone reads."""
+    """A Kafka user to be: its role, and for a participant the addresses whose inboxes it alone reads.
+
+    Without a password, the one it has stays, and one that has none cannot come in.
+    """
 
     name: str
     role: Role
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
     addresses: tuple[str, ...] = ()
 
 
 class Provisioner:
-    """Brings a cluster to what the catalogue says. The connection's user must be a super user."""
+    """Brings a cluster to what the catalogue says.
+
+    The connection's user must be a super user; that of admission may provision participants, and nothing else.
+    """
 
     def __init__(
         self, connection: KafkaConnection, *, replication: int = 1, min_in_sync: int = 1, durable: bool = True
@@ -173,16 +179,18 @@ class Provisioner:
             ScramMechanism.SCRAM_SHA_512 if self._mechanism.endswith("512") else ScramMechanism.SCRAM_SHA_256
         )
         info = ScramCredentialInfo(mechanism, _SCRAM_ITERATIONS)
-        for some in _chunks(users):
+        passwords = [(user.name, user.password) for user in users if user.password is not None]
+        for some in _chunks(passwords):
             _finish(
                 self._admin.alter_user_scram_credentials(
-                    [UserScramCredentialUpsertion(user.name, info, user.password.encode()) for user in some],
+                    [UserScramCredentialUpsertion(name, info, password.encode()) for name, password in some],
                     request_timeout=_SECONDS,
                 ),
                 "setting the password of",
             )
-        names = {user.name for user in users}
-        _await(lambda: names <= self._known_users(), "the users to appear")
+        names = {name for name, _ in passwords}
+        if names:
+            _await(lambda: names <= self._known_users(), "the users to appear")
 
     def _known_users(self) -> set[str]:
         everyone = cast("Future[dict[str, object]]", self._admin.describe_user_scram_credentials())
@@ -215,10 +223,24 @@ def permissions(user: User) -> Iterator[AclBinding]:
         yield _rule(user, ResourceType.TOPIC, INBOX_PREFIX, AclOperation.WRITE, prefix=True)
     if user.role in inbox("any").read_by:
         yield _rule(user, ResourceType.TOPIC, INBOX_PREFIX, AclOperation.READ, prefix=True)
+    if user.role is Role.ADMISSION:
+        yield from _enrolling(user)
     yield _rule(user, ResourceType.GROUP, f"{user.name}/", AclOperation.READ, prefix=True)
     if user.role in SERVICES:
         for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
             yield _rule(user, ResourceType.TRANSACTIONAL_ID, f"{user.name}/", operation, prefix=True)
+
+
+def _enrolling(user: User) -> Iterator[AclBinding]:
+    """What it takes to make participants' users, permissions and inboxes.
+
+    Kafka knows one right for all passwords and permissions (ALTER on the cluster), so whoever has it could give itself any
+    other; topics are limited to the inboxes.
+    """
+    for operation in (AclOperation.ALTER, AclOperation.DESCRIBE):
+        yield _rule(user, ResourceType.BROKER, "kafka-cluster", operation)
+    for operation in (AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.ALTER_CONFIGS):
+        yield _rule(user, ResourceType.TOPIC, INBOX_PREFIX, operation, prefix=True)
 
 
 def _rule(

@@ -122,6 +122,8 @@ class RunningBackbone:
         }
         if service != "delivery":
             named["registrar_key"] = self.registrar.hex()
+        if service == "admission":
+            named["key_file"] = str(folder.secrets / "admission.x25519")
         if service == "router":
             named["key"] = str(folder.secrets / "router.seed")
         return {f"PARLEY_{service}_{name}".upper(): value for name, value in (named | settings).items()}

@@ -12,7 +12,7 @@ from deploy.backbone import REGISTRAR, Backbone, Participant
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Account, Orders, orders_for, write
 from deploy.demo.reference import Institution, Trade
-from deploy.inventory import backbone_services
+from deploy.inventory import anchoring_account, backbone_services
 from deploy.services import Service, Services
 from deploy.stack import Stack, StackSettings
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
@@ -150,6 +150,8 @@ class Venue:
         self._backbone = backbone
         for name in (REGISTRAR, "router", "blockbuilder"):
             backbone.key(name)
+        _ = backbone.admission_key
+        account = anchoring_account(self._folder.stack)
         # The contract takes as long as the topics, and neither needs the other.
         with ThreadPoolExecutor(1) as pool:
             services = pool.submit(
@@ -161,7 +163,7 @@ class Venue:
                 origin=ORIGIN,
                 extra=_TUNING,
             )
-            backbone.provision()
+            backbone.provision([account])
             monitor = Participant(MONITOR, self._folder.stack.password(MONITOR), Role.MONITOR)
             backbone.join([*map(self._participant, self._institutions), monitor])
             return services.result()

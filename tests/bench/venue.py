@@ -106,6 +106,8 @@ class Venue:
         }
         if kind != "delivery":
             told["REGISTRAR_KEY"] = self.backbone.registrar_key.public.hex()
+        if kind == "admission":
+            told["KEY_FILE"] = str(self.folder.secrets / "admission.x25519")
         if kind == "router":
             told["KEY"] = str(self.folder.secrets / "router.seed")
         prefix = f"PARLEY_{kind.upper()}_"

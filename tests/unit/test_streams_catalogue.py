@@ -41,7 +41,7 @@ def test_a_participant_writes_ingest_and_admissions_and_reads_what_is_public_and
     bank = user(Role.PARTICIPANT, "bank", "bank.settlements")
     readable = {topic.name for topic in TOPICS if may(bank, AclOperation.READ, topic.name)}
     writable = {topic.name for topic in TOPICS if may(bank, AclOperation.WRITE, topic.name)}
-    assert readable == {"directory", "blocks", "anchors"}
+    assert readable == {"directory", "blocks", "anchors", "refusals"}
     assert writable == {"ingest", "admissions"}
     assert may(bank, AclOperation.READ, inbox_topic("bank.settlements"))
     assert not may(bank, AclOperation.WRITE, inbox_topic("bank.settlements"))
@@ -52,7 +52,7 @@ def test_a_participant_writes_ingest_and_admissions_and_reads_what_is_public_and
 def test_a_regulator_reads_the_firehose_and_what_is_public_and_writes_nothing() -> None:
     regulator = user(Role.REGULATOR)
     readable = {topic.name for topic in TOPICS if may(regulator, AclOperation.READ, topic.name)}
-    assert readable == {"firehose", "directory", "blocks", "anchors", "rejected"}
+    assert readable == {"firehose", "directory", "blocks", "anchors", "refusals", "rejected"}
     assert not any(rule.operation == AclOperation.WRITE for rule in permissions(regulator))
     assert not may(regulator, AclOperation.READ, inbox_topic("bank"))
 
@@ -70,6 +70,7 @@ def test_a_monitor_reads_the_firehose_and_nothing_else() -> None:
         ("firehose", {Role.ROUTER}),
         ("router-state", {Role.ROUTER}),
         ("directory", {Role.ADMISSION}),
+        ("refusals", {Role.ADMISSION}),
         ("blocks", {Role.BLOCKBUILDER}),
         ("anchors", {Role.ANCHOR}),
         (inbox_topic("bank"), {Role.DELIVERY}),
@@ -84,6 +85,21 @@ def test_every_service_may_write_dead_letters_and_use_its_own_transactional_ids(
     service = user(role, "service")
     assert may(service, AclOperation.WRITE, "dead-letter")
     assert may(service, AclOperation.WRITE, "service/router-1", ResourceType.TRANSACTIONAL_ID)
+
+
+def test_admission_makes_users_and_inboxes_and_no_other_topic() -> None:
+    admission = user(Role.ADMISSION, "admission")
+    for operation in (AclOperation.ALTER, AclOperation.DESCRIBE):
+        assert may(admission, operation, "kafka-cluster", ResourceType.BROKER)
+    assert may(admission, AclOperation.CREATE, inbox_topic("bank"))
+    assert not may(admission, AclOperation.READ, inbox_topic("bank"))
+    assert not may(admission, AclOperation.WRITE, inbox_topic("bank"))
+    assert not any(may(admission, AclOperation.CREATE, topic.name) for topic in TOPICS)
+
+
+@pytest.mark.parametrize("role", sorted(set(Role) - {Role.ADMISSION}))
+def test_nobody_else_makes_users_or_permissions(role: Role) -> None:
+    assert not any(rule.restype == ResourceType.BROKER for rule in permissions(user(role)))
 
 
 @given(ours=NAMES, theirs=NAMES, rest=st.text(max_size=10))
