@@ -9,9 +9,10 @@ from __future__ import annotations
 from nacl.bindings import crypto_box_seal, crypto_box_seal_open
 from nacl.exceptions import CryptoError
 
+from parley.custody import Signatory
 from parley.envelope import KAFKA_CREDENTIALS_TYPE, message_id, seal, signature_claim
 from parley.errors import BadSignatureError, SigningError
-from parley.keys import EncryptionKey, SigningKey, verify
+from parley.keys import EncryptionKey, verify
 from parley.schemas import DirectoryEntry, Envelope, Hash, KafkaCredentials, PublicKey, decode
 
 __all__ = ["open_credentials", "seal_credentials"]
@@ -20,7 +21,7 @@ SHORTEST = 16
 LONGEST = 256
 
 
-def seal_credentials(password: str, entry: Envelope, to: PublicKey, *keys: SigningKey) -> Envelope:
+def seal_credentials(password: str, entry: Envelope, to: PublicKey, *keys: Signatory) -> Envelope:
     """The password for whoever has the X25519 key ``to``, for the user of the entry in this envelope, signed by its keys.
 
     Raises:

@@ -33,6 +33,7 @@ __all__ = ["KafkaAccess", "KafkaTransport", "TopicReader", "TopicRecord", "submi
 INGEST: Final = "ingest"
 DIRECTORY: Final = "directory"
 ADMISSIONS: Final = "admissions"
+ADMISSIONS_REFUSED: Final = "refusals"
 FIREHOSE: Final = "firehose"
 
 MAXIMUM_RECORD_BYTES: Final = 2 * 1024 * 1024
@@ -474,8 +475,8 @@ class TopicReader:
         self.close()
 
 
-def submit_admission(access: KafkaAccess, participant: str, envelope: bytes) -> None:
-    """Write a directory entry's envelope (encoded) to ``admissions``; returns once it is on every replica.
+def submit_admission(access: KafkaAccess, participant: str, request: bytes) -> None:
+    """Write an AdmissionRequest (encoded) to ``admissions``; returns once it is on every replica.
 
     Raises:
         TransportError: it could not be written.
@@ -489,6 +490,6 @@ def submit_admission(access: KafkaAccess, participant: str, envelope: bytes) -> 
             failed.append(error)
 
     producer = Producer(access.producer(linger_ms=0) | {"error_cb": failures.note})
-    producer.produce(ADMISSIONS, envelope, participant.encode(), 0, on_delivery=report, headers=_CONTENT_TYPE)
+    producer.produce(ADMISSIONS, request, participant.encode(), 0, on_delivery=report, headers=_CONTENT_TYPE)
     if producer.flush(PATIENCE_S) or failed:
         raise failures.error("writing to admissions", failed[0] if failed else None)

@@ -6,6 +6,7 @@ TOML, such as::
     bootstrap = "kafka.ledger.example:9093"
     registrar = "…"                       # the registrar's public key, 64 hexadecimal digits
     password_file = "kafka.password"      # of the Kafka user
+    admission = "…"                       # optional: admission's public encryption key, to join with
     keystore = "alpha-bank.keys"
     keystore_password_file = "keys.password"   # optional: asked for otherwise
     signing_key = "pkcs11:token=…;object=…?module-path=…&pin-source=file:…"   # optional: where it is not in the keystore
@@ -30,6 +31,7 @@ __all__ = ["Profile", "load_profile"]
 
 _REQUIRED: Final = ("participant", "bootstrap", "registrar")
 _OPTIONAL: Final = (
+    "admission",
     "address",
     "username",
     "password_file",
@@ -54,6 +56,8 @@ class Profile:
     bootstrap: str
     registrar: bytes
     """The registrar's public key, 32 bytes: the directory is judged by it."""
+    admission: bytes | None
+    """Admission's public encryption key, 32 bytes: the password of a new Kafka user is sealed to it."""
     username: str
     password_file: Path | None
     keystore: Path | None
@@ -114,7 +118,8 @@ def load_profile(path: Path) -> Profile:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ProfileError(f"the profile {path} cannot be read: {error}") from error
     text = _checked(path, values)
-    registrar = _registrar(path, text["registrar"])
+    registrar = _public_key(path, "registrar", text["registrar"])
+    admission = _public_key(path, "admission", text["admission"]) if "admission" in text else None
     security = text.get("security", "SASL_PLAINTEXT")
     mechanism = text.get("mechanism", "SCRAM-SHA-256")
     if security not in _SECURITY or mechanism not in _MECHANISMS:
@@ -131,6 +136,7 @@ def load_profile(path: Path) -> Profile:
         address=text.get("address", text["participant"]),
         bootstrap=text["bootstrap"],
         registrar=registrar,
+        admission=admission,
         username=text.get("username", text["participant"]),
         password_file=file("password_file"),
         keystore=file("keystore"),
@@ -155,11 +161,11 @@ def _checked(path: Path, values: Mapping[str, object]) -> dict[str, str]:
     return text
 
 
-def _registrar(path: Path, digits: str) -> bytes:
+def _public_key(path: Path, whose: str, digits: str) -> bytes:
     try:
         key = bytes.fromhex(digits)
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise ProfileError(f"{path}: registrar must be the registrar's public key, 64 hexadecimal digits")
+        raise ProfileError(f"{path}: {whose} must be {whose}'s public key, 64 hexadecimal digits")
     return key

@@ -1,36 +1,38 @@
-"""``parley join`` and ``parley admit``: a participant's entry into the directory, from its own hand to the registrar's."""
+"""``parley join``: a participant's entry into the directory, from its own hand; the registrar's part is ``parley registrar``."""
 
 from __future__ import annotations
 
-import time
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from parley.cli.desk import change_in, hand_in, read_request, tell, write_request
 from parley.cli.options import (
     DEFAULT_PROFILE,
     Json,
     PasswordFile,
     ProfileFile,
+    Wait,
     keystore_of,
     profile_of,
-    read_file,
     signatory_of,
-    write_file,
 )
-from parley.cli.output import complain, show, show_json
+from parley.cli.output import complain
+from parley.credentials import seal_credentials
 from parley.custody import Signatory
-from parley.directory import Directory
-from parley.envelope import DIRECTORY_ENTRY_TYPE, countersign, seal, verify_signatures
-from parley.errors import DirectoryError, ProfileError
-from parley.kafka import DIRECTORY, TopicReader, submit_admission
+from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
+from parley.errors import ProfileError
 from parley.keys import public_key
 from parley.keystore import Keystore
-from parley.profile import Profile
-from parley.schemas import DirectoryEntry, Envelope, Role, decode, encode
+from parley.private_files import write_new
+from parley.profile import Profile, read_password
+from parley.schemas import AdmissionRequest, DirectoryEntry, Envelope, Hash, Role, decode, encode
 
-__all__ = ["register"]
+__all__ = ["NextKey", "commitment", "register"]
 
 _ROLES: dict[str, Role] = {
     "bank": "BANK",
@@ -41,9 +43,16 @@ _ROLES: dict[str, Role] = {
 }
 
 
+NextKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Public signing key (hexadecimal) of a keystore kept apart: only it can change our keys later."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     app.command()(join)
-    app.command()(admit)
 
 
 def join(
@@ -52,154 +61,120 @@ def join(
     role: Annotated[str, typer.Option(help=f"One of {', '.join(_ROLES)}.")] = "bank",
     lei: Annotated[str | None, typer.Option(help="Legal entity identifier, ISO 17442.")] = None,
     bic: Annotated[str | None, typer.Option(help="ISO 9362.")] = None,
+    threshold: Annotated[
+        int,
+        typer.Option(
+            help="How many of our signing keys must sign each message; all in the keystore are entered."
+        ),
+    ] = 1,
+    next_key: NextKey = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write the signed entry to this file for the registrar, and end.")
+        Path | None, typer.Option(help="Write the signed request to this file for the registrar, and end.")
     ] = None,
-    entry: Annotated[
+    request: Annotated[
         Path | None, typer.Option(help="Submit this file, which the registrar has countersigned.")
     ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for admission.")] = 60.0,
+    wait: Wait = 60.0,
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
-    """Ask to be admitted to the directory, and wait until we are.
+    """Ask to be admitted to the directory.
 
-    Signs an entry with our keys. With --output it goes to a file: send that to the registrar, who answers with a countersigned
-    one (`parley admit`), and submit that with --entry. Without either it is submitted as it is.
+    Signs an entry with our keys. With --output it goes to a file: give that to the registrar, who checks and submits it (`parley
+    registrar admit`). Where the profile names admission's key, the file also holds the password that our Kafka user is to
+    have, sealed to that key. With --request a countersigned file is submitted, and we wait until it stands in the directory.
     """
     settings = profile_of(profile)
-    if entry is not None:
-        envelope = _read_entry(entry)
+    if request is not None:
+        asked = read_request(request)
     else:
         if legal_name is None or country is None:
             raise typer.BadParameter("--legal-name and --country are needed to make an entry")
         if role not in _ROLES:
             raise typer.BadParameter(f"--role is one of {', '.join(_ROLES)}")
         keys = keystore_of(settings, password_file)
-        signing = signatory_of(settings, password_file, keys)
-        envelope = _make_entry(settings, keys, signing, legal_name, country, _ROLES[role], lei, bic)
-    if output is not None:
-        write_file(output, encode(envelope))
-        _tell(envelope, {"entry": str(output)}, json=json)
-        return
-    said = decode(envelope.payload, DirectoryEntry)
-    submit_admission(settings.access(), said.participant, encode(envelope))
-    version = _await(settings, envelope, said, wait)
-    _tell(envelope, {"directory_version": version}, json=json)
-
-
-def admit(
-    request: Annotated[
-        Path, typer.Argument(help="The entry that a participant made with `parley join --output`.")
-    ],
-    output: Annotated[
-        Path | None, typer.Option(help="Write the countersigned entry to this file instead of submitting it.")
-    ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for admission.")] = 60.0,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    profile: ProfileFile = DEFAULT_PROFILE,
-    password_file: PasswordFile = None,
-    json: Json = False,
-) -> None:
-    """Countersign a participant's entry: the registrar attests its names. The profile and keystore are the registrar's."""
-    settings = profile_of(profile)
-    envelope = _read_entry(request)
-    entry = decode(envelope.payload, DirectoryEntry)
-    verify_signatures(envelope, entry.signing_keys)
-    if not yes:
-        _show_entry(entry)
-        typer.confirm("Have these been checked, and shall they be attested?", abort=True)
-    key = signatory_of(settings, password_file)
-    if key.public != settings.registrar:
-        raise DirectoryError(
-            f"the signing key is not the registrar's of {settings.path}; use the registrar's profile"
+        signing = (
+            keys.signing_keys()
+            if settings.signing_key is None
+            else (signatory_of(settings, password_file, keys),)
         )
-    envelope = countersign(envelope, key)
+        entry = _entry(settings, keys, signing, threshold, next_key)._replace(
+            legal_name=legal_name, lei=lei, bic=bic, country=country.upper(), role=_ROLES[role]
+        )
+        asked = _request(settings, signing, entry)
+    change = change_in(decode(asked.change, Envelope))
     if output is not None:
-        write_file(output, encode(envelope))
-        _tell(envelope, {"entry": str(output)}, json=json)
+        write_request(output, asked)
+        tell(change, {"request": str(output)}, json=json)
         return
-    submit_admission(settings.access(), entry.participant, encode(envelope))
-    _tell(envelope, {"directory_version": _await(settings, envelope, entry, wait)}, json=json)
+    tell(change, {"directory_version": hand_in(settings, asked, wait)}, json=json)
 
 
-def _make_entry(
-    profile: Profile,
-    keys: Keystore,
-    signing: Signatory,
-    legal_name: str,
-    country: str,
-    role: Role,
-    lei: str | None,
-    bic: str | None,
-) -> Envelope:
+def _entry(
+    profile: Profile, keys: Keystore, signing: Sequence[Signatory], threshold: int, next_key: str | None
+) -> DirectoryEntry:
+    """Our entry without what the registrar attests."""
     if keys.participant != profile.participant:
         raise ProfileError(
             f"the keystore is {keys.participant}'s and the profile {profile.participant}'s; make them agree"
         )
-    encryption = keys.encryption_keys()[:1]
-    entry = DirectoryEntry(
+    if not signing:
+        keys.signing_key()  # says what to do where there is none
+    return DirectoryEntry(
         participant=profile.participant,
-        legal_name=legal_name,
-        lei=lei,
-        bic=bic,
-        country=country.upper(),
-        role=role,
-        signing_keys=(public_key(signing.public),),
-        encryption_keys=tuple(public_key(key.public) for key in encryption),
+        legal_name="",
+        lei=None,
+        bic=None,
+        country="",
+        role="BANK",
+        signing_keys=tuple(public_key(key.public) for key in signing),
+        encryption_keys=tuple(public_key(key.public) for key in keys.encryption_keys()[:1]),
         addresses=(profile.address,),
-    )
-    return seal(DIRECTORY_ENTRY_TYPE, entry, signing)
-
-
-def _read_entry(path: Path) -> Envelope:
-    envelope = decode(read_file(path), Envelope)
-    if envelope.payload_type != DIRECTORY_ENTRY_TYPE:
-        raise DirectoryError(f"{path} is not a directory entry; make one with `parley join --output`")
-    decode(envelope.payload, DirectoryEntry)
-    return envelope
-
-
-def _await(profile: Profile, envelope: Envelope, entry: DirectoryEntry, wait: float) -> int:
-    """The version that admitted the entry; DirectoryError if none does in time."""
-    directory = Directory(profile.registrar)
-    until = time.monotonic() + wait
-    if not any(signature.key_id == directory.root.key_id for signature in envelope.signatures):
-        complain("the registrar has not signed this entry; it is admitted only after `parley admit`")
-    with TopicReader(profile.access(), DIRECTORY) as reader:
-        while time.monotonic() < until:
-            for record in reader.poll(0.2):
-                directory.apply(record.value)
-            version = directory.version_of(entry.participant)
-            if version is not None and directory.entry(entry.participant) == entry:
-                return version
-    raise DirectoryError(
-        f"{entry.participant} was not admitted within {wait:g} s; ask the registrar, and wait again with a longer --wait"
+        threshold=threshold,
+        next_key=commitment(next_key),
     )
 
 
-def _show_entry(entry: DirectoryEntry) -> None:
-    show(
-        [
-            ("participant", entry.participant),
-            ("legal name", entry.legal_name),
-            ("LEI", entry.lei),
-            ("BIC", entry.bic),
-            ("country", entry.country),
-            ("role", entry.role.lower()),
-            ("addresses", ", ".join(entry.addresses)),
-            *(("signing key", key.public_key.hex()) for key in entry.signing_keys),
-        ]
-    )
-
-
-def _tell(envelope: Envelope, result: dict[str, str | int], *, json: bool) -> None:
-    entry = decode(envelope.payload, DirectoryEntry)
-    if json:
-        show_json(
-            {"participant": entry.participant, "legal_name": entry.legal_name, "role": entry.role, **result}
+def commitment(digits: str | None) -> Hash | None:
+    """SHA-256 of the public key that ``--next-key`` gives; raises BadParameter."""
+    if digits is None:
+        return None
+    try:
+        key = bytes.fromhex(digits)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise typer.BadParameter(
+            "--next-key is a public key of 64 hexadecimal digits, as `parley keygen` shows it"
         )
-        return
-    _show_entry(entry)
-    show([(name.replace("_", " "), value) for name, value in result.items()])
+    return Hash(sha256(key).digest())
+
+
+def _request(profile: Profile, signing: Sequence[Signatory], entry: DirectoryEntry) -> AdmissionRequest:
+    change = seal(DIRECTORY_ENTRY_TYPE, entry, *signing)
+    credentials = None
+    if profile.admission is not None:
+        sealed = seal_credentials(
+            _kafka_password(profile),
+            change,
+            public_key(profile.admission),
+            *signing,
+        )
+        credentials = encode(sealed)
+    else:
+        complain(
+            "the profile names no key of admission's (admission = …), so no Kafka user is asked for; the operator has to make it"
+        )
+    return AdmissionRequest(encode(change), credentials)
+
+
+def _kafka_password(profile: Profile) -> str:
+    """The password in the profile's file; a random one is written there if there is no file yet."""
+    if profile.password_file is None:
+        raise ProfileError(
+            f"{profile.path} names no password_file; name one for the Kafka user: it is made if it is not there"
+        )
+    if not profile.password_file.exists():
+        write_new(profile.password_file, f"{secrets.token_urlsafe(24)}\n".encode())
+    return read_password(profile.password_file)

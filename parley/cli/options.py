@@ -22,6 +22,7 @@ __all__ = [
     "PasswordFile",
     "ProfileFile",
     "Registrar",
+    "Wait",
     "keystore_of",
     "open_keystore",
     "password",
@@ -29,6 +30,7 @@ __all__ = [
     "read_file",
     "read_log_key",
     "registrar_key",
+    "signatories_of",
     "signatory_of",
 ]
 
@@ -47,6 +49,7 @@ PasswordFile = Annotated[
         help="File with the keystore's password; asked for if there is none.",
     ),
 ]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for admission.")]
 LogKey = Annotated[
     Path, typer.Option("--log-key", help="File with the log's verifier key (name+id+key, one line).")
 ]
@@ -105,6 +108,24 @@ def signatory_of(profile: Profile, password_file: Path | None, keystore: Keystor
     from parley.custody import load_signatory  # noqa: PLC0415  loads the cryptography
 
     return load_signatory(profile.signing_key, profile.path.parent)
+
+
+def signatories_of(
+    profile: Profile, password_file: Path | None, keystore: Keystore | None = None
+) -> tuple[Signatory, ...]:
+    """All that can sign for the profile: the key it names, then those of its keystore, the active one first.
+
+    Raises:
+        KeystoreError: keystore or hardware module do not give a key.
+        ProfileError: the profile names neither.
+
+    """
+    if profile.signing_key is None:
+        return (keystore or keystore_of(profile, password_file)).signing_keys()
+    named = signatory_of(profile, password_file, keystore)
+    if keystore is None and profile.keystore is not None:
+        keystore = keystore_of(profile, password_file)
+    return (named, *(() if keystore is None else keystore.signing_keys()))
 
 
 def read_file(path: Path) -> bytes:

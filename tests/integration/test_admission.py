@@ -138,4 +138,4 @@ def test_an_admitted_entry_stands_there_as_it_was_signed(running_backbone: Runni
     held = directory(running_backbone)
     assert held.entry("as-signed") == entry_of("as-signed")
     assert held.owner("as-signed") == "as-signed"
-    assert held.signer(signing_key("as-signed").id) is not None
+    assert held.speaker(signing_key("as-signed").id) is not None

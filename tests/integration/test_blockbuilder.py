@@ -32,7 +32,8 @@ from tests.fix_softhsm import SoftToken
 from tests.synthetic_ledger import Ledger, Pipeline, signing_key
 
 SIGNER = NoteSigner("ledger.example/log", signing_key("log"))
-BUILDER = User("blockbuilder", Role.BLOCKBUILDER, "a password for tests")
+PASSWORD = "a password for tests"
+BUILDER = User("blockbuilder", Role.BLOCKBUILDER, PASSWORD)
 """The service's own Kafka user, with the permissions that the catalogue gives it and no others."""
 PIPELINES = 2
 SECONDS = 30.0
@@ -93,7 +94,7 @@ class Running:
             key.write_bytes(signing_key("log").seed)
             key.chmod(0o600)
         password = self.folder / "password"
-        password.write_text(BUILDER.password)
+        password.write_text(PASSWORD)
         prefix = "PARLEY_BLOCKBUILDER_"
         environment = os.environ | {
             f"{prefix}KAFKA_BOOTSTRAP": self.kafka.bootstrap,

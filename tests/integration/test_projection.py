@@ -32,7 +32,8 @@ from tests.projection_model import ORDER, Tables, model
 from tests.purging import admit_operator, state, target
 from tests.synthetic_ledger import Ledger, Pipeline
 
-GATEWAY = User("gateway", Role.GATEWAY, "a password for tests")
+PASSWORD = "a password for tests"
+GATEWAY = User("gateway", Role.GATEWAY, PASSWORD)
 """The service's own Kafka user, with the permissions that the catalogue gives it and no others."""
 PIPELINES = 2
 SECONDS = 30.0
@@ -126,7 +127,7 @@ class Running:
 
     def start(self, *arguments: str, crash_at: str = "", **settings: str) -> subprocess.Popen[bytes]:
         password = self.folder / "password"
-        password.write_text(GATEWAY.password)
+        password.write_text(PASSWORD)
         prefix = "PARLEY_GATEWAY_"
         environment = os.environ | {
             f"{prefix}KAFKA_BOOTSTRAP": self.kafka.bootstrap,

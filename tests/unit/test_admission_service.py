@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 
 import pytest
 
 from parley.credentials import seal_credentials
-from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, DIRECTORY_REVOCATION_TYPE, countersign, seal
 from parley.errors import SigningError
 from parley.keys import EncryptionKey, SigningKey, public_key
 from parley.schemas import (
-    AdmissionRefusal,
     AdmissionRequest,
     DirectoryEntry,
     DirectoryRevocation,
@@ -23,82 +20,18 @@ from parley.schemas import (
     decode,
     encode,
 )
-from router.admission import Admission, DirectoryPartition
-from streams.catalogue import DIRECTORY, REFUSALS
 from streams.catalogue import Role as UserRole
-from streams.errors import PoisonError
-from streams.handler import Partition
 from streams.provisioning import User
-from tests.memory_router import Logged, Topics
+from tests.memory_admission import OURS, Service, entry, signed
 from tests.synthetic_ledger import START, signing_key
 
 REGISTRAR, ALICE, NEW = map(signing_key, ("registrar", "alice", "alice's new key"))
-OURS = EncryptionKey(sha256(b"admission").digest())
 PASSWORD = "correct horse battery staple"
-
-
-class Service:
-    """Admission over topics in memory; ``enrolled`` are the users made, in calls as the broker would see them."""
-
-    def __init__(self) -> None:
-        self.topics = Topics()
-        self.enrolled: list[list[User]] = []
-        self.handler = Admission(REGISTRAR.public, OURS, self._enrol, frozenset({"admin"}))
-        self.partition: DirectoryPartition = Partition(0, self.handler.timer)
-        self.restart()
-        self.take(signed(entry("registrar", REGISTRAR, "REGISTRAR")))
-
-    def _enrol(self, users: Sequence[User]) -> None:
-        assert self.directory.version == len(self.topics.records(DIRECTORY, 0)) + len(self.partition.emitted)
-        self.enrolled.append(list(users))
-
-    @property
-    def directory(self) -> Directory:
-        directory = self.partition.store.get(b"directory")
-        assert directory is not None
-        return directory
-
-    def restart(self) -> None:
-        self.partition = Partition(0, self.handler.timer)
-        self.handler.assigned(self.partition, None, self.topics)
-
-    def take(self, *requests: bytes, commit: bool = True) -> None:
-        """Process a batch, and commit it unless told to die before."""
-        records = [Logged("admissions", 0, offset, None, data, START) for offset, data in enumerate(requests)]
-        self.handler.process(self.partition, records)
-        self.handler.before_commit([self.partition])
-        if not commit:
-            self.restart()
-            return
-        for topic, index, key, value, _ in self.partition.emitted:
-            self.topics.append(topic, index, key, value)
-        self.partition.commit()
-
-    def refusal(self, request: bytes) -> AdmissionRefusal:
-        """What is told of a request that is refused."""
-        with pytest.raises(PoisonError, match="not admitted: ") as caught:
-            self.take(request)
-        self.partition.rollback()
-        ((topic, _, _, value, _),) = caught.value.told
-        assert topic == REFUSALS
-        told = decode(value or b"", AdmissionRefusal)
-        assert told.request == sha256(request).digest()
-        assert told.detail in str(caught.value)
-        return told
 
 
 @pytest.fixture
 def service() -> Service:
     return Service()
-
-
-def entry(name: str, key: SigningKey, role: Role = "BANK", *addresses: str) -> DirectoryEntry:
-    publics = (public_key(key.public),)
-    return DirectoryEntry(name, name, None, None, "DE", role, publics, (), addresses or (name,))
-
-
-def signed(of: DirectoryEntry, *keys: SigningKey) -> bytes:
-    return encode(seal(DIRECTORY_ENTRY_TYPE, of, *(keys or (REGISTRAR,))))
 
 
 def request(

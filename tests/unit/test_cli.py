@@ -19,7 +19,7 @@ from parley.keystore import Cost, Keystore
 from parley.lookup import Lookup
 from parley.private_files import write_new
 from parley.proof import make_proof
-from parley.schemas import DirectoryEntry, Envelope, decode
+from parley.schemas import AdmissionRequest, Envelope, decode
 from tests.fix_ledger import LOG, SealedLedger
 from tests.synthetic_ledger import signing_key
 
@@ -202,43 +202,20 @@ class TestHardware:
     ) -> None:
         write_new(elsewhere / "other.seed", signing_key("other").seed)
         profile.write_text(profile.read_text() + 'signing_key = "other.seed"\n')
-        assert main([*TestJoinAndAdmit.JOIN, "--output", "alpha.entry"]) == 0
-        envelope = decode(Path("alpha.entry").read_bytes(), Envelope)
+        join = ["join", "--legal-name", "Alpha Bank AG", "--country", "de", "--output", "alpha.request"]
+        assert main(join) == 0
+        request = decode(Path("alpha.request").read_bytes(), AdmissionRequest)
+        envelope = decode(request.change, Envelope)
         assert [each.key_id for each in envelope.signatures] == [signing_key("other").id]
 
 
-class TestJoinAndAdmit:
-    JOIN = ("join", "--legal-name", "Alpha Bank AG", "--country", "de", "--lei", "529900T8BM49AURSDO55")
-
-    def test_an_entry_goes_to_a_file_and_the_registrar_countersigns_it(
-        self, keys: Path, profile: Path, password_file: Path, elsewhere: Path
-    ) -> None:
-        assert main([*self.JOIN, "--output", "alpha.entry"]) == 0
-        envelope = decode(Path("alpha.entry").read_bytes(), Envelope)
-        entry = decode(envelope.payload, DirectoryEntry)
-        assert (entry.legal_name, entry.country, entry.addresses) == ("Alpha Bank AG", "DE", ("alpha",))
-        make_keystore(elsewhere / "registrar.keys", "registrar")
-        text = profile.read_text().replace('"alpha"', '"registrar"').replace("alpha.keys", "registrar.keys")
-        (elsewhere / "registrar.toml").write_text(text)
-        admit = ["admit", "alpha.entry", "--profile", "registrar.toml", "--output", "alpha.admitted", "--yes"]
-        assert main(admit) == 0
-        admitted = decode(Path("alpha.admitted").read_bytes(), Envelope)
-        assert admitted.payload == envelope.payload
-        assert [each.key_id for each in admitted.signatures][1:] == [signing_key("registrar").id]
-
-    def test_only_the_registrars_key_admits(
-        self, keys: Path, profile: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        assert main([*self.JOIN, "--output", "alpha.entry"]) == 0
-        assert main(["admit", "alpha.entry", "--yes", "--output", "x"]) == 1
-        assert "not the registrar's" in capsys.readouterr().err
-        assert not Path("x").exists()
-
+class TestJoin:
     def test_a_keystore_of_somebody_else_does_not_join(
         self, profile: Path, password_file: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         make_keystore(Path("alpha.keys"), "beta")
-        assert main([*self.JOIN, "--output", "alpha.entry"]) == 1
+        join = ["join", "--legal-name", "Alpha Bank AG", "--country", "de", "--output", "alpha.request"]
+        assert main(join) == 1
         assert "make them agree" in capsys.readouterr().err
 
 
