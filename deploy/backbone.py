@@ -80,6 +80,7 @@ class Backbone:
             OPERATOR: (self.key("router"), self.key("blockbuilder")),
             ADMISSION: (self.key("admission"),),
         }
+        attesting = {REGISTRAR: (), OPERATOR: own[REGISTRAR], ADMISSION: own[REGISTRAR]}
         sealing = public_key(self.admission_key.public)
         entries = [
             _entry(REGISTRAR, "The registrar", "REGISTRAR", *own[REGISTRAR]),
@@ -90,9 +91,7 @@ class Backbone:
         ]
         self._submit(
             [
-                seal(
-                    DIRECTORY_ENTRY_TYPE, entry, *dict.fromkeys((*own[entry.participant], self.registrar_key))
-                )
+                seal(DIRECTORY_ENTRY_TYPE, entry, *own[entry.participant], *attesting[entry.participant])
                 for entry in (_following(entry, admitted) for entry in entries)
                 if entry != admitted.entry(entry.participant)
             ]

@@ -14,7 +14,7 @@ from parley.directory import Directory
 from parley.envelope import MESSAGE_TYPE, message_id, pre_authentication_encoding
 from parley.errors import OversizedError, UnknownSchemaError, WireError
 from parley.firehose import chain_hash, event_digest
-from parley.keys import SignatureClaim
+from parley.keys import SignatureClaim, verify
 from parley.lifecycle import Refusal
 from parley.schemas import (
     ZERO_HASH,
@@ -182,26 +182,48 @@ def _identify(
     for key, signature in signatures:
         held = directory.speaker(key)
         if held is None or held.participant != sender:
-            return _refused(*_stranger(key, sender, directory), identity, transaction_id)
+            return _by_stranger(key, covered, signature, message, identity, directory)
         claims.append(SignatureClaim(held.public_key, covered, signature))
     if entry.threshold > 1 and (signed := len({key for key, _ in signatures})) < entry.threshold:
-        return _refused(
+        refusal = Refusal(
             "SIGNATURES_MISSING",
             f"{signed} of the {entry.threshold} keys that {sender}'s messages need have signed; have the others sign it too",
-            identity,
-            transaction_id,
         )
+        if all(verify(*claim) for claim in claims):
+            return Refused(refusal, identity, transaction_id, sender, entry.addresses[0])
+        return Refused(refusal, identity, transaction_id, None, None)
     return Submission(record, message, identity, tuple(claims))
 
 
-def _stranger(key: KeyId, sender: str, directory: Directory) -> tuple[Reason, str]:
-    """Why a key does not speak for the sender."""
-    held = directory.holder(key)
+def _by_stranger(
+    key: KeyId, covered: bytes, signature: bytes, message: Message, identity: MessageId, directory: Directory
+) -> Refused:
+    """The refusal of a message signed by a key that does not speak for its sender now.
+
+    Whoever holds a key that did once proves nothing by it, so no sender is named; but the participant is told, for it waits
+    for an answer, or somebody has its old key.
+    """
+    sender, held = message.sender, directory.holder(key)
+    address = None
     if held is None or not held.signs:
-        return "UNKNOWN_KEY", f"no signing key {key.hex()} in the directory; sign with a key of yours"
-    if held.participant != sender:
-        return "KEY_NOT_VALID", f"key {key.hex()} is not {sender}'s; sign with a key of yours"
-    return "KEY_NOT_VALID", f"key {key.hex()} was {held.ending}; sign with a key that is valid now"
+        refusal = Refusal(
+            "UNKNOWN_KEY", f"no signing key {key.hex()} in the directory; sign with a key of yours"
+        )
+    elif held.participant != sender:
+        refusal = Refusal("KEY_NOT_VALID", f"key {key.hex()} is not {sender}'s; sign with a key of yours")
+    else:
+        refusal = Refusal(
+            "KEY_NOT_VALID", f"key {key.hex()} was {held.ending}; sign with a key that is valid now"
+        )
+        if verify(held.public_key, covered, signature):
+            address = _default_address(sender, directory)
+    return Refused(refusal, identity, message.transaction_id, None, address)
+
+
+def _default_address(participant: str, directory: Directory) -> str:
+    entry = directory.entry(participant)
+    assert entry is not None
+    return entry.addresses[0]
 
 
 def unproven(submission: Submission) -> Refused:
@@ -321,9 +343,7 @@ def _tell(
     message = submission.message
     address = None if state is None else lifecycle.address_of(state.terms, message.sender)
     if address is None:
-        entry = directory.entry(message.sender)
-        assert entry is not None
-        address = entry.addresses[0]
+        address = _default_address(message.sender, directory)
     return Refused(refusal, submission.message_id, message.transaction_id, message.sender, address)
 
 

@@ -71,13 +71,14 @@ def test_two_banks_join_and_agree_and_a_regulator_watches(
     # Joining: one entry is submitted by the registrar, the other goes back to the bank.
     assert "join first" in a.fail(capsys, "waiting")
     for name, bank in banks.items():
-        request = str(bank.file(f"{name}.entry"))
+        request = str(bank.file(f"{name}.request"))
         bank.run(capsys, "join", "--legal-name", f"{name} AG", "--country", "DE", "--output", request)
-    (admitted,) = registrar.run(capsys, "admit", str(a.file("cli-a.entry")), "--yes")
+    (admitted,) = registrar.run(capsys, "registrar", "admit", str(a.file("cli-a.request")), "--yes")
     assert admitted["legal_name"] == "cli-a AG"
     countersigned = str(b.file("cli-b.admitted"))
-    registrar.run(capsys, "admit", str(b.file("cli-b.entry")), "--yes", "--output", countersigned)
-    (joined,) = b.run(capsys, "join", "--entry", countersigned)
+    request = str(b.file("cli-b.request"))
+    registrar.run(capsys, "registrar", "admit", request, "--yes", "--output", countersigned)
+    (joined,) = b.run(capsys, "join", "--request", countersigned)
     assert isinstance(joined["directory_version"], int)
 
     # Negotiating.
