@@ -74,6 +74,7 @@ def connect(
     key: Signatory,
     registrar: bytes,
     address: str | None = None,
+    cosigners: Sequence[Signatory] = (),
     answer_within: float = 60.0,
     resend_after: float = 5.0,
     clock: Callable[[], int] | None = None,
@@ -81,13 +82,14 @@ def connect(
     """A connection for ``participant``, who signs with ``key``; enter it with ``async with``.
 
     ``registrar`` is the registrar's public key (32 bytes), which the whole directory is judged by. ``address`` is the inbox to
-    read, by default the one named like the participant. A message without an answer is sent again, the same bytes, every
+    read, by default the one named like the participant. ``cosigners`` sign every message too, where the participant's entry
+    demands more than one key. A message without an answer is sent again, the same bytes, every
     ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch.
     """
     return Participant(
         transport,
         participant,
-        key,
+        (key, *cosigners),
         Directory(registrar),
         address or participant,
         answer_within=answer_within,
@@ -108,7 +110,7 @@ class Participant:
         self,
         transport: Transport,
         participant: str,
-        key: Signatory,
+        keys: Sequence[Signatory],
         directory: Directory,
         address: str,
         *,
@@ -121,9 +123,9 @@ class Participant:
         self.directory = directory
         """Everybody admitted: legal names, keys, addresses."""
         self._transport = transport
-        self._key = key
+        self._keys = keys
         self._clock = clock
-        self._outbox = Outbox(transport, key, answer_within=answer_within, resend_after=resend_after)
+        self._outbox = Outbox(transport, keys, answer_within=answer_within, resend_after=resend_after)
         self._book = Book(participant, directory, self._outbox.envelopes)
         self._deals: dict[TransactionId, Deal] = {}
         self._inbox: Mailbox[InboxEvent] = Mailbox()
@@ -182,10 +184,20 @@ class Participant:
         await self._transport.close()
 
     def _check_admitted(self) -> None:
-        signer = self.directory.speaker(self._key.id)
-        if signer is None or signer.participant != self.participant:
+        for key in self._keys:
+            held = self.directory.holder(key.id)
+            if held is None or held.participant != self.participant:
+                raise DirectoryError(
+                    f"key {key.id.hex()} is not {self.participant}'s in the directory; join first (`parley join`)"
+                )
+            if held.until is not None:
+                raise DirectoryError(
+                    f"key {key.id.hex()} was {held.ending}; connect with one that is valid now"
+                )
+        needed = self.directory.threshold(self.participant, self.directory.version)
+        if len({key.id for key in self._keys}) < needed:
             raise DirectoryError(
-                f"key {self._key.id.hex()} is not {self.participant}'s in the directory; join first (`parley join`)"
+                f"{self.participant}'s messages need {needed} different keys; give the others as cosigners"
             )
         if self.directory.owner(self.address) != self.participant:
             raise DirectoryError(

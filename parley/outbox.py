@@ -13,7 +13,7 @@ from parley.lifecycle import well_formed
 from parley.schemas import Message, MessageId, TransactionId, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from parley.deal import Accepted
     from parley.transport import Transport
@@ -40,11 +40,11 @@ class Outbox:
     """What one participant has sent and has no answer to."""
 
     def __init__(
-        self, transport: Transport, key: Signatory, *, answer_within: float, resend_after: float
+        self, transport: Transport, keys: Sequence[Signatory], *, answer_within: float, resend_after: float
     ) -> None:
-        """Give up after ``answer_within`` seconds; send the same bytes again every ``resend_after``."""
+        """Sign with each of the keys; give up after ``answer_within`` seconds; send the same bytes again every ``resend_after``."""
         self._transport = transport
-        self._key = key
+        self._keys = keys
         self._answer_within = answer_within
         self._resend_after = resend_after
         self._sent: dict[MessageId, _Sent] = {}
@@ -71,7 +71,7 @@ class Outbox:
             )
         if fault := well_formed(message):
             raise MalformedError(f"{fault.detail}; mend the message and send again")
-        envelope = seal(MESSAGE_TYPE, message, self._key)
+        envelope = seal(MESSAGE_TYPE, message, *self._keys)
         identity, data = message_id(envelope.payload), encode(envelope)
         sent = _Sent(message, data, asyncio.get_running_loop().create_future())
         self._sent[identity] = sent

@@ -73,10 +73,26 @@ class MemoryBackbone:
             name, f"{name.title()} plc", None, None, "DE", role, (public_key(key.public),), (), (name,)
         )
         signers = (key,) if role == "REGISTRAR" else (key, self.registrar)
+        self.inboxes.setdefault(name, [])
+        self.change(entry, *signers)
+
+    def rekey(self, name: str, *keys: SigningKey, threshold: int = 1) -> None:
+        """Replace a participant's signing keys, its old one being that of its name."""
+        before = self.directory.entry(name)
+        assert before is not None
+        entry = before._replace(
+            signing_keys=tuple(public_key(key.public) for key in keys),
+            previous=self.directory.version_of(name),
+            threshold=threshold,
+        )
+        signers = {key.id: key for key in (*keys, signing_key(name))}
+        self.change(entry, *signers.values())
+
+    def change(self, entry: DirectoryEntry, *signers: SigningKey) -> None:
+        """Put an entry into the directory."""
         record = encode(self.directory.admit(seal(DIRECTORY_ENTRY_TYPE, entry, *signers), self.now))
         self.directory.apply(record)
         self.directory_records.append(record)
-        self.inboxes.setdefault(name, [])
         self.wake()
 
     def transport(self) -> MemoryTransport:

@@ -463,3 +463,50 @@ def reply_by(name: str, event: FirehoseEvent, *, sender: str) -> bytes:
     )
     forged = seal(MESSAGE_TYPE, message, signing_key(name))
     return encode(event._replace(sequence=event.sequence + 1, envelope=encode(forged)))
+
+
+class TestKeysThatChange:
+    """A participant's keys, as its own client meets them."""
+
+    def connect(self, backbone: MemoryBackbone, *keys: str) -> Participant:
+        key, *others = map(signing_key, keys)
+        return parley.connect(
+            backbone.transport(),
+            participant="alpha",
+            key=key,
+            cosigners=others,
+            registrar=backbone.registrar.public,
+            clock=lambda: backbone.now,
+        )
+
+    async def test_a_key_that_was_replaced_does_not_connect(self, backbone: MemoryBackbone) -> None:
+        backbone.rekey("alpha", signing_key("newer"))
+        with pytest.raises(
+            DirectoryError, match="was replaced at directory version 6; connect with one that is"
+        ):
+            async with self.connect(backbone, "alpha"):
+                pass
+
+    async def test_a_sender_whose_key_is_replaced_meanwhile_hears_so_at_once(
+        self, backbone: MemoryBackbone
+    ) -> None:
+        async with self.connect(backbone, "alpha") as me:
+            await opening(me)
+            backbone.rekey("alpha", signing_key("newer"))
+            with pytest.raises(RefusedError, match=r"KEY_NOT_VALID: .* was replaced at directory version 6"):
+                await opening(me)
+
+    async def test_four_eyes_sign_every_message(self, backbone: MemoryBackbone, beta: Participant) -> None:
+        backbone.rekey("alpha", signing_key("alpha"), signing_key("second"), threshold=2)
+        with pytest.raises(DirectoryError, match="alpha's messages need 2 different keys"):
+            async with self.connect(backbone, "alpha"):
+                pass
+        async with self.connect(backbone, "alpha", "second") as me:
+            deal = await opening(me)
+            assert (await next_of(beta.opened())).id == deal.id
+
+    async def test_a_second_key_demanded_meanwhile_is_told(self, backbone: MemoryBackbone) -> None:
+        async with self.connect(backbone, "alpha") as me:
+            backbone.rekey("alpha", signing_key("alpha"), signing_key("second"), threshold=2)
+            with pytest.raises(RefusedError, match="SIGNATURES_MISSING: 1 of the 2 keys"):
+                await opening(me)

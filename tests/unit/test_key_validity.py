@@ -10,7 +10,7 @@ from parley.events import prove_spoken, read_spoken
 from parley.lookup import Lookup
 from parley.proof import make_proof, verify_proof
 from parley.receipts import PendingReceipt, ReceiptVerifier, issue_receipts
-from parley.schemas import FirehoseEvent, Hash, MessageId, Proof, decode, encode
+from parley.schemas import Envelope, FirehoseEvent, Hash, MessageId, Proof, decode, encode
 from router.core import Limits, Refused, Submission, read_submission
 from tests.dialogue import Dialogue
 from tests.dialogue import sealed as signed
@@ -48,6 +48,24 @@ class TestTheRouter:
             "was replaced at directory version 5; sign with a key that is valid now" in refused.refusal.detail
         )
 
+    def test_tells_the_participant_when_an_old_key_of_its_own_is_used_and_names_no_sender(
+        self, ledger: Ledger
+    ) -> None:
+        ledger.rotate("bank-0", [NEW], OLD)
+        refused = judged(ledger, OLD)
+        assert isinstance(refused, Refused)
+        assert (refused.sender, refused.address) == (None, "bank-0")
+
+    def test_tells_nobody_where_even_the_old_key_did_not_sign(self, ledger: Ledger) -> None:
+        ledger.rotate("bank-0", [NEW], OLD)
+        message = Dialogue.between("bank-0", "bank-1", opened_at=START).message("bank-0")
+        envelope = decode(signed(message, OLD), Envelope)
+        forged = envelope._replace(signatures=(envelope.signatures[0]._replace(signature=bytes(64)),))
+        refused = read_submission(encode(forged), ledger.directory, Limits())
+        assert reason(refused) == "KEY_NOT_VALID"
+        assert isinstance(refused, Refused)
+        assert refused.address is None
+
     def test_refuses_a_revoked_key(self, ledger: Ledger) -> None:
         ledger.revoke("bank-0", OLD)
         refused = judged(ledger, OLD)
@@ -63,7 +81,10 @@ class TestTheRouter:
         ledger.admit("bank-4", keys=(NEW, SPARE), threshold=2)
         message = Dialogue.between("bank-4", "bank-1", opened_at=START).message("bank-4")
         one, two = signed(message, NEW), signed(message, NEW, SPARE)
-        assert reason(read_submission(one, ledger.directory, Limits())) == "SIGNATURES_MISSING"
+        refused = read_submission(one, ledger.directory, Limits())
+        assert reason(refused) == "SIGNATURES_MISSING"
+        assert isinstance(refused, Refused)
+        assert (refused.sender, refused.address) == ("bank-4", "bank-4")
         assert isinstance(read_submission(two, ledger.directory, Limits()), Submission)
 
     def test_counts_a_key_that_signs_twice_once(self, ledger: Ledger) -> None:
