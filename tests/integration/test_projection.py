@@ -30,7 +30,7 @@ from streams.transaction import TransactionalProducer
 from tests.fix_ledger import SealedLedger
 from tests.projection_model import ORDER, Tables, model
 from tests.purging import admit_operator, state, target
-from tests.synthetic_ledger import Ledger, Pipeline
+from tests.synthetic_ledger import Ledger, Pipeline, signing_key
 
 PASSWORD = "a password for tests"
 GATEWAY = User("gateway", Role.GATEWAY, PASSWORD)
@@ -255,7 +255,11 @@ def test_the_tables_are_what_the_whole_record_says(running: Running) -> None:
     running.start()
     for _ in range(3):
         negotiate(running, 12)
-        running.ledger.admit(f"bank-{len(running.ledger.directory_records)}")
+        name = f"bank-{len(running.ledger.directory_records)}"
+        newer = signing_key(f"{name}'s newer key")
+        running.ledger.admit(name)
+        running.ledger.rotate(name, [newer], signing_key(name))
+        running.ledger.revoke(name, newer)
         running.publish()
     running.await_all()
     assert running.tables() == running.expected()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core import MAXIMUM_DEPTH, Batch, Place, Positions, Read, project
 from gateway.errors import ProjectionError
-from gateway.rows import EndingRow, OpeningRow, PurgeRow
+from gateway.rows import EndingRow, OpeningRow, PurgeRow, RevocationRow
 from parley.envelope import MESSAGE_TYPE, seal
 from parley.errors import FirehoseError, VerificationError
 from parley.firehose import Position
@@ -81,6 +81,18 @@ def test_a_trade_is_an_opening_an_ending_and_its_messages(ledger: TradingLedger)
     ]
     assert {row.transaction_id for row in rows.messages} == {identity}
     assert rows.messages[1].recipients == ["bank-0"]
+
+
+def test_a_rotation_is_the_participants_new_row_and_a_revocation_one_of_its_own(
+    ledger: TradingLedger,
+) -> None:
+    newer = signing_key("bank-0's newer key")
+    ledger.rotate("bank-0", [newer], signing_key("bank-0"))
+    ledger.revoke("bank-0", newer)
+    rows = project({}, reads(DIRECTORY, ledger.directory_records)).rows
+    assert [(row.participant, row.version) for row in rows.participants][-1] == ("bank-0", 5)
+    assert rows.participants[-1].signing_keys == [newer.public]
+    assert rows.revocations == [RevocationRow(6, "bank-0", newer.id, "COMPROMISED", ledger.now)]
 
 
 def test_a_timeout_is_an_ending_that_names_who_was_due_and_no_message(ledger: TradingLedger) -> None:
