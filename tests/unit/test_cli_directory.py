@@ -13,6 +13,7 @@ from parley.cli import desk, main
 from parley.directory import Directory
 from parley.kafka import TopicRecord
 from parley.keystore import Cost, Keystore
+from parley.private_files import write_new
 from parley.schemas import AdmissionRequest, decode
 from streams.provisioning import User
 from tests.memory_admission import OURS, Service, entry, signed
@@ -216,6 +217,26 @@ class TestRotating:
         terminals.run("alpha", "rotate", "--committed", "apart.keys", "--committed-password-file", "password")
         assert terminals.directory.speaker(signing_key("alpha's next key").id) is not None
         assert terminals.keystore("alpha").signing_key().id == signing_key("alpha's next key").id
+
+    def test_to_a_key_made_elsewhere_takes_that_one_and_a_new_key_to_read_with(
+        self, alpha: Terminals
+    ) -> None:
+        write_new(alpha.folder / "elsewhere.seed", NEWER.seed)
+        alpha.run("alpha", "rotate", "--to", "elsewhere.seed")
+        assert [key.key_id for key in alpha.directory.signing_keys("alpha")] == [NEWER.id]
+        store = alpha.keystore("alpha")
+        assert [key.id for key in store.signing_keys()] == [signing_key("alpha").id]
+        assert alpha.directory.encryption_keys("alpha")[0].key_id == store.encryption_key().id
+
+    def test_of_a_key_outside_the_keystore_asks_for_a_new_one_made_there(self, alpha: Terminals) -> None:
+        write_new(alpha.folder / "elsewhere.seed", NEWER.seed)
+        alpha.run("alpha", "rotate", "--to", "elsewhere.seed")
+        profile = alpha.folder / "alpha.toml"
+        profile.write_text(profile.read_text() + 'signing_key = "elsewhere.seed"\n')
+        assert "make a new one where that is, and name it with --to" in alpha.fail("alpha", "rotate")
+        write_new(alpha.folder / "newest.seed", signing_key("newest").seed)
+        alpha.run("alpha", "rotate", "--to", "newest.seed")
+        assert [key.key_id for key in alpha.directory.signing_keys("alpha")] == [signing_key("newest").id]
 
     def test_by_two_people_takes_the_signatures_of_both(self, terminals: Terminals) -> None:
         both = entry("pair", signing_key("first"))._replace(

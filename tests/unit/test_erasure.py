@@ -666,7 +666,7 @@ class TestWhatIsLeftOfATransaction:
             (2, changed_event(at=START + 2 * HOUR), "came after the deadline"),
             (2, changed_event(sequence=9), "stands at firehose sequence 9"),
             (2, changed_event(pipeline=1), "belongs to another transaction or pipeline"),
-            (2, changed_event(directory_version=1), "was judged by directory version 1"),
+            (2, changed_event(directory_version=1), "not bank-0's at directory version 1"),
             (2, changed_event(ended=NO_ENDING), "says that it ends the transaction"),
             (2, changed_event(envelope=b"x"), "cannot be read"),
             (0, changed_event(at=START), "came at another time than the record says"),
