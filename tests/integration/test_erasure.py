@@ -76,7 +76,7 @@ class Sealed:
             f"{prefix}KAFKA_PASSWORD_FILE": str(secrets.password_file("blockbuilder")),
             f"{prefix}STORE": str(self.log),
             f"{prefix}ORIGIN": self.signer.name,
-            f"{prefix}KEY_FILE": str(secrets.secrets / "blockbuilder.seed"),
+            f"{prefix}KEY": str(secrets.secrets / "blockbuilder.seed"),
             f"{prefix}SEAL_INTERVAL_MS": "200",
         }
         with (self.folder / "builder.log").open("ab") as output:
