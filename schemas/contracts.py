@@ -21,6 +21,7 @@ Action = Literal["OPEN", "CONTINUE", "FINISH"]
 FinishRule = Literal["ANY", "ALL"]
 Outcome = Literal["FINISHED", "TIMED_OUT"]
 Role = Literal["BANK", "CSD", "REGULATOR", "AUDITOR", "OPERATOR", "REGISTRAR"]
+Scope = Literal["MESSAGE", "TRANSACTION", "EPOCH"]
 AnchorState = Literal["SUBMITTED", "CONFIRMED", "FINAL", "REORGANISED", "FAILED"]
 Reason = Literal[
     "MALFORMED",
@@ -78,10 +79,35 @@ class KeyGrant(NamedTuple):
     sealed_key: bytes
 
 
+class ChannelEpoch(NamedTuple):
+    channel: TransactionId
+    epoch: int
+
+
 class Encryption(NamedTuple):
     algorithm: str
     nonce: bytes
     grants: tuple[KeyGrant, ...]
+    channel: ChannelEpoch | None = None
+    commitment: Hash | None = None
+
+
+class DisclosedKey(NamedTuple):
+    scope: Scope
+    transaction_id: TransactionId | None
+    message_id: MessageId | None
+    channel: ChannelEpoch | None
+    key: bytes
+
+    def __repr__(self) -> str:
+        """What the key opens, never the key."""
+        return f"DisclosedKey({self.scope}, {self.transaction_id!r}, {self.message_id!r}, {self.channel!r})"
+
+
+class Disclosure(NamedTuple):
+    reader: str
+    statement: str
+    keys: tuple[DisclosedKey, ...]
 
 
 class Reference(NamedTuple):
