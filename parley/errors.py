@@ -7,6 +7,9 @@ ParleyError
 │   └── MalformedError        truncated, trailing bytes, or out of range
 ├── SigningError          a key or signature cannot be used
 │   └── BadSignatureError     the signature does not verify
+├── EncryptionError       private content, or a key to it, cannot be used
+│   ├── GrantError            a key was granted for something else, or by somebody who may not
+│   └── UnreadableError       no key to it was given to us
 ├── KeystoreError         the keystore file cannot be opened
 │   └── HardwareError         a hardware module refused
 │       ├── NoModuleError         its library cannot be loaded
@@ -64,6 +67,18 @@ class SigningError(ParleyError):
 
 class BadSignatureError(SigningError):
     """A signature does not verify under the key it names."""
+
+
+class EncryptionError(ParleyError):
+    """Private content, or a key to it, cannot be used; never holds a key or what was said."""
+
+
+class GrantError(EncryptionError):
+    """A key was granted for something else, twice, or by somebody who may not; do not use it."""
+
+
+class UnreadableError(EncryptionError):
+    """No key to the content was given to us; ask a party to disclose it."""
 
 
 class KeystoreError(ParleyError):

@@ -12,15 +12,24 @@ from concurrent.futures import Executor
 from hashlib import sha256
 from typing import NamedTuple
 
-from nacl.bindings import crypto_sign_open
+from nacl.bindings import crypto_box_seal, crypto_sign_open
 from nacl.exceptions import CryptoError
 from nacl.public import PrivateKey, SealedBox
 from nacl.signing import SigningKey as _NaclSigningKey
 
-from parley.errors import SigningError, UnsealingError
+from parley.errors import EncryptionError, SigningError, UnsealingError
 from parley.schemas import KeyId, PublicKey
 
-__all__ = ["EncryptionKey", "SignatureClaim", "SigningKey", "key_id", "public_key", "verify", "verify_batch"]
+__all__ = [
+    "EncryptionKey",
+    "SignatureClaim",
+    "SigningKey",
+    "key_id",
+    "public_key",
+    "seal_to",
+    "verify",
+    "verify_batch",
+]
 
 
 def key_id(public: bytes) -> KeyId:
@@ -120,6 +129,21 @@ class EncryptionKey:
 
     def __repr__(self) -> str:
         return f"EncryptionKey({self.id.hex()})"
+
+
+def seal_to(public: bytes, data: bytes) -> bytes:
+    """The data sealed to the holder of an X25519 public key (32 bytes): libsodium's sealed box, 48 bytes longer.
+
+    Raises:
+        EncryptionError: the key is not 32 bytes, or of small order, so that anybody could open what is sealed to it.
+
+    """
+    try:
+        return crypto_box_seal(data, public)
+    except (CryptoError, ValueError):
+        raise EncryptionError(
+            f"key {key_id(public).hex()} is no X25519 key that can be sealed to; its holder must make another"
+        ) from None
 
 
 class SignatureClaim(NamedTuple):

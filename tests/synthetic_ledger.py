@@ -14,7 +14,7 @@ from parley.custody import Signatory
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, DIRECTORY_REVOCATION_TYPE, MESSAGE_TYPE, message_id, seal
 from parley.firehose import chain_hash, event_digest
-from parley.keys import SigningKey
+from parley.keys import EncryptionKey, SigningKey
 from parley.schemas import (
     ZERO_HASH,
     Action,
@@ -42,6 +42,10 @@ START = 1_800_000_000_000
 
 def signing_key(name: str) -> SigningKey:
     return SigningKey(sha256(name.encode()).digest())
+
+
+def encryption_key(name: str) -> EncryptionKey:
+    return EncryptionKey(sha256(b"encryption key of " + name.encode()).digest())
 
 
 @dataclass
