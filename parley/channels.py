@@ -129,6 +129,10 @@ class Channels:
             self._openers.pop(transaction_id, None)
             self._keys.pop(ChannelEpoch(transaction_id, 0), None)
 
+    def is_named(self, channel: TransactionId) -> bool:
+        """Whether this is a named channel's id rather than a private deal's."""
+        return channel in self._named
+
     def newest(self, channel: TransactionId, opener: str) -> Epoch | None:
         """The newest epoch of that opener's channel to which we hold the key.
 

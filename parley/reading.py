@@ -170,7 +170,7 @@ class Reader:
                 yield candidate, held.access, held.opener
 
     def _from_epochs(self, transaction_id: TransactionId, channel: ChannelEpoch) -> Iterator[_Held]:
-        access: Access = "GRANT" if channel.channel == transaction_id else "CHANNEL"
+        access = self._access(channel)
         for opener, epoch in self.channels.keys(channel):
             yield _Held(epoch.transaction_key(transaction_id), access, opener)
         for epoch in self._disclosed_epochs.get(channel, ()):
@@ -201,10 +201,13 @@ class Reader:
             return "GRANT", None
         assert isinstance(key, EpochKey)
         self.channels.learn(channel, message.sender, key)
-        access: Access = "GRANT" if channel.channel == message.transaction_id else "CHANNEL"
+        access = self._access(channel)
         held = _Held(key.transaction_key(message.transaction_id), access, message.sender)
         self._hold(message.transaction_id, channel, held)
         return access, message.sender
+
+    def _access(self, channel: ChannelEpoch) -> Access:
+        return "CHANNEL" if self.channels.is_named(channel.channel) else "GRANT"
 
     def _hold(self, transaction_id: TransactionId, channel: ChannelEpoch, held: _Held) -> None:
         keys = self._transaction(transaction_id).keys.setdefault(channel, [])

@@ -27,7 +27,7 @@ from router.core import (
     time_out,
     unproven,
 )
-from tests.synthetic_ledger import signing_key
+from tests.synthetic_ledger import encryption_key, signing_key
 
 START = 1_800_000_000_000
 LIMITS = Limits()
@@ -69,8 +69,9 @@ class MemoryBackbone:
 
     def admit(self, name: str, role: Role = "BANK", key: SigningKey | None = None) -> None:
         key = key or signing_key(name)
+        reads = () if role in ("REGISTRAR", "OPERATOR") else (public_key(encryption_key(name).public),)
         entry = DirectoryEntry(
-            name, f"{name.title()} plc", None, None, "DE", role, (public_key(key.public),), (), (name,)
+            name, f"{name.title()} plc", None, None, "DE", role, (public_key(key.public),), reads, (name,)
         )
         signers = (key,) if role == "REGISTRAR" else (key, self.registrar)
         self.inboxes.setdefault(name, [])

@@ -15,7 +15,7 @@ from parley.schemas import ChannelEpoch, KeyGrant, Message, Party, PublicKey, Te
 from tests.dialogue import Dialogue, transaction_id
 from tests.synthetic_ledger import encryption_key
 
-__all__ = ["NOW", "Room", "granted_to", "keys_of", "reader", "read"]
+__all__ = ["NOW", "Room", "granted_to", "keys_of", "read", "reader"]
 
 NOW = 1_800_000_000_000
 
