@@ -23,7 +23,7 @@ from nacl.bindings import sodium_memcmp
 
 from parley.directory import Directory
 from parley.encryption import KEY_BYTES, ContentKey, EpochKey, MessageKey, TransactionKey
-from parley.errors import EncryptionError, GrantError
+from parley.errors import EncryptionError, GrantError, KeystoreError, UnsealingError
 from parley.keys import EncryptionKey, seal_to
 from parley.schemas import ChannelEpoch, KeyGrant, KeyId, Message, PublicKey, Scope
 
@@ -51,13 +51,14 @@ _SCOPES: dict[Scope, tuple[int, type[ContentKey]]] = {
 
 
 class Decryptor(Protocol):
-    """Whatever holds a participant's private encryption keys."""
+    """Whoever holds our X25519 keys, old ones included."""
 
-    def open_sealed(self, key: KeyId, sealed: bytes) -> bytes | None:
-        """What was sealed to our key of this id; ``None`` where we hold no such key.
+    def unseal(self, key_id: KeyId, box: bytes) -> bytes:
+        """What was sealed (libsodium's sealed box) to our key of this id.
 
         Raises:
-            EncryptionError: it does not open.
+            KeystoreError: the key is not held.
+            UnsealingError: the box does not open with it.
 
         """
         ...
@@ -71,10 +72,14 @@ class KeyRing:
     def __init__(self, keys: Iterable[EncryptionKey]) -> None:
         self._keys = {key.id: key for key in keys}
 
-    def open_sealed(self, key: KeyId, sealed: bytes) -> bytes | None:
-        """As :meth:`Decryptor.open_sealed` says."""
-        held = self._keys.get(key)
-        return None if held is None else held.open_sealed(sealed)
+    def unseal(self, key_id: KeyId, box: bytes) -> bytes:
+        """As :meth:`Decryptor.unseal` says."""
+        held = self._keys.get(key_id)
+        if held is None:
+            raise KeystoreError(
+                f"no encryption key {key_id.hex()} here; restore the backup that has it to open what was sealed to it"
+            )
+        return held.unseal(box)
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(key.hex() for key in self._keys)})"
@@ -156,8 +161,7 @@ def open_grant(message: Message, reader: str, decryptor: Decryptor) -> ContentKe
     That it is the key the message commits to remains to be checked.
 
     Raises:
-        GrantError: the grant was made for something else.
-        EncryptionError: the grant to our key does not open.
+        GrantError: the grant does not open, or was made for something else.
 
     """
     encryption = message.encryption
@@ -166,9 +170,12 @@ def open_grant(message: Message, reader: str, decryptor: Decryptor) -> ContentKe
     for grant in encryption.grants:
         if grant.reader != reader:
             continue
-        opened = decryptor.open_sealed(grant.key_id, grant.sealed_key)
-        if opened is None:
+        try:
+            opened = decryptor.unseal(grant.key_id, grant.sealed_key)
+        except KeystoreError:
             continue
+        except UnsealingError as error:
+            raise GrantError(f"the grant to {reader} is none: {error}") from error
         scope = scope_of(message)
         secret, purpose = opened[:KEY_BYTES], opened[KEY_BYTES:]
         expected = _purpose(scope, message, encryption.channel, reader, grant.key_id)
