@@ -16,6 +16,7 @@ from typing import Generic, Self, TypeVar
 from parley.acknowledgement import Acknowledgements, Arrival
 from parley.book import Ahead, Book, Doubtful, Expired, Said
 from parley.custody import Signatory
+from parley.channel import EPOCH_LASTS, Channel, open_channel
 from parley.deal import (
     Accepted,
     Content,
@@ -29,6 +30,7 @@ from parley.deal import (
     recipients,
 )
 from parley.directory import Directory
+from parley.disclosure import DISCLOSURE_KIND, DISCLOSURE_TYPE, write_disclosure
 from parley.errors import (
     DirectoryError,
     MalformedError,
@@ -36,18 +38,22 @@ from parley.errors import (
     RefusedError,
     TransportError,
 )
+from parley.grants import Decryptor
 from parley.identifiers import new_transaction_id
 from parley.mailbox import Mailbox, Offer
 from parley.outbox import Outbox
 from parley.schemas import (
+    ChannelEpoch,
     FinishRule,
     Message,
     Party,
     Reference,
     Rejection,
+    Scope,
     Terms,
     TransactionId,
 )
+from parley.secrecy import Secrecy
 from parley.transport import Arrivals, InboxRecord, Transport
 from parley.view import DealView
 
@@ -59,6 +65,8 @@ OPENING_COUNTS_FOR = 120_000
 _TICK = 0.25
 """Seconds between looks at what waits for an answer."""
 _ACKNOWLEDGE_EVERY = 1.0
+_DISCLOSURE_LASTS = timedelta(hours=1)
+"""How long the two messages of a disclosure may take."""
 _DIRECTORY_PATIENCE = 10.0
 """Seconds a record may wait for the directory version it was judged by."""
 
@@ -75,6 +83,7 @@ def connect(
     registrar: bytes,
     address: str | None = None,
     cosigners: Sequence[Signatory] = (),
+    decryptor: Decryptor | None = None,
     answer_within: float = 60.0,
     resend_after: float = 5.0,
     clock: Callable[[], int] | None = None,
@@ -83,7 +92,7 @@ def connect(
 
     ``registrar`` is the registrar's public key (32 bytes), which the whole directory is judged by. ``address`` is the inbox to
     read, by default the one named like the participant. ``cosigners`` sign every message too, where the participant's entry
-    demands more than one key. A message without an answer is sent again, the same bytes, every
+    demands more than one key. ``decryptor`` holds our encryption keys; without it nothing private can be said or read. A message without an answer is sent again, the same bytes, every
     ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch.
     """
     return Participant(
@@ -92,6 +101,7 @@ def connect(
         (key, *cosigners),
         Directory(registrar),
         address or participant,
+        decryptor,
         answer_within=answer_within,
         resend_after=resend_after,
         clock=clock or (lambda: time.time_ns() // 1_000_000),
@@ -113,6 +123,7 @@ class Participant:
         keys: Sequence[Signatory],
         directory: Directory,
         address: str,
+        decryptor: Decryptor | None,
         *,
         answer_within: float,
         resend_after: float,
@@ -122,6 +133,8 @@ class Participant:
         self.address = address
         self.directory = directory
         """Everybody admitted: legal names, keys, addresses."""
+        self.secrecy = Secrecy(participant, directory, decryptor)
+        """What is private: the keys learnt so far, and how our own words are concealed."""
         self._transport = transport
         self._keys = keys
         self._clock = clock
@@ -219,13 +232,57 @@ class Participant:
         references: Sequence[Reference] = (),
         open_until: Deadline | None = None,
         pipeline: int | None = None,
+        private: bool = False,
+        readers: Iterable[str] = (),
+        channel: Channel | None = None,
+        padded: bool = False,
     ) -> Deal:
         """Open a transaction with the other parties; returns once the receipt is in and verified.
 
         ``parties`` are the others, by name (their default address is used) or with an address. ``open_until`` is the last moment
         at which the opening counts, by default two minutes from now or the deadline. Who speaks first is told by ``to``, as
         for :meth:`Deal.send`, which also lists the errors; all parties by default.
+
+        A ``private`` deal is encrypted from its opening on: its parties read it, and ``readers`` besides, such as a regulator
+        (naming any makes it private). On a ``channel`` all members read it. ``padded`` makes each message's size a power of two.
         """
+        if channel is not None and pipeline is None:
+            pipeline = channel.epoch.pipeline
+        message = self.opening(
+            parties,
+            kind=kind,
+            deadline=deadline,
+            content=content,
+            content_type=content_type,
+            finish_rule=finish_rule,
+            to=to,
+            references=references,
+            open_until=open_until,
+            pipeline=pipeline,
+        )
+        readers = tuple(readers)
+        if channel is not None:
+            message = self.secrecy.open_under(message, channel.epoch, readers, padded=padded)
+        elif private or readers or padded:
+            own = ChannelEpoch(message.transaction_id, 0)
+            message = self.secrecy.open_epoch(message, own, readers, padded=padded)
+        return (await self.submit(message)).deal
+
+    def opening(
+        self,
+        parties: Iterable[str | Party],
+        *,
+        kind: str,
+        deadline: Deadline,
+        content: Content,
+        content_type: str | None = None,
+        finish_rule: FinishRule = "ANY",
+        to: Iterable[str] | None = None,
+        references: Sequence[Reference] = (),
+        open_until: Deadline | None = None,
+        pipeline: int | None = None,
+    ) -> Message:
+        """The message that would open a transaction, in clear and not sent; arguments as for :meth:`open`."""
         now = self._clock()
         own = Party(self.participant, self.address)
         others = [party if isinstance(party, Party) else self._party(party) for party in parties]
@@ -243,7 +300,7 @@ class Participant:
         data, media_type = content_of(content, content_type)
         if pipeline is None:
             pipeline = int.from_bytes(transaction_id[8:], "big") % self._transport.pipelines
-        message = Message(
+        return Message(
             transaction_id=transaction_id,
             pipeline=pipeline,
             sequence=0,
@@ -258,7 +315,6 @@ class Participant:
             encryption=None,
             references=tuple(references),
         )
-        return (await self.submit(message)).deal
 
     def _party(self, name: str) -> Party:
         entry = self.directory.entry(name)
@@ -269,6 +325,69 @@ class Participant:
     async def submit(self, message: Message) -> Accepted:
         """Sign and send a message made by hand, and wait for its receipt; errors as for :meth:`Deal.send`."""
         return await self._outbox.send(message)
+
+    def conceal(self, message: Message, parties: Iterable[str], readers: Iterable[str] | None) -> Message:
+        """A later message of a transaction, encrypted as its opening was, or for ``readers`` alone; errors as for :meth:`Deal.send`."""
+        if readers is not None:
+            return self.secrecy.alone(message, readers)
+        return self.secrecy.follow(message, parties)
+
+    async def disclose(
+        self,
+        scope: Scope,
+        transaction_id: TransactionId,
+        *,
+        to: str,
+        statement: str = "",
+        message: DealMessage | None = None,
+    ) -> Accepted:
+        """Disclose what we can read of a transaction, as :meth:`Deal.disclose` says; also of one that has ended."""
+        reader = self.secrecy.reader
+        if scope == "EPOCH":
+            keys = reader.epoch_keys(transaction_id)
+        elif message is None or message.sealed is None:
+            keys = reader.transaction_keys(transaction_id) if scope == "TRANSACTION" else iter(())
+        else:
+            keys = reader.message_keys(message.sealed, message.message_id)
+        opening = self.opening(
+            [to],
+            kind=DISCLOSURE_KIND,
+            deadline=_DISCLOSURE_LASTS,
+            content=write_disclosure(to, statement, keys),
+            content_type=DISCLOSURE_TYPE,
+        )
+        own = ChannelEpoch(opening.transaction_id, 0)
+        accepted = await self.submit(self.secrecy.open_epoch(opening, own))
+        await accepted.deal.finish()
+        return accepted
+
+    # Channels --------------------------------------------------------------------------------------------------------------
+
+    async def create_channel(
+        self,
+        name: str,
+        members: Iterable[str],
+        *,
+        readers: Iterable[str] = (),
+        lasting: timedelta = EPOCH_LASTS,
+        pipeline: int | None = None,
+    ) -> Channel:
+        """Open a channel with these members besides ourselves; ``readers``, such as a regulator, read it without being members.
+
+        Raises:
+            EncryptionError: a member or reader has no encryption key in the directory.
+
+        """
+        return await open_channel(self, name, members, readers=readers, lasting=lasting, pipeline=pipeline)
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels that we hold keys to."""
+        return tuple(Channel(self, epoch.id, epoch.opener) for epoch in self.secrecy.reader.channels)
+
+    def channel(self, transaction_id: TransactionId) -> Channel | None:
+        """The channel with this id."""
+        return next((channel for channel in self.channels if channel.id == transaction_id), None)
 
     def now(self) -> int:
         """The participant's clock; ms since the Unix epoch."""
@@ -396,16 +515,20 @@ class Participant:
     def _said(self, fact: Said, record: bytes) -> InboxEvent | None:
         message, identity, _ = fact.spoken
         event = fact.event
+        content, access, problem = self.secrecy.reader.read(message, identity)
         said = DealMessage(
             identity,
             message.sequence,
             message.sender,
             message.action,
             message.content_type,
-            message.content,
+            content or b"",
             event.at,
             event.pipeline,
             event.sequence,
+            access,
+            problem,
+            None if message.encryption is None else message._replace(content=b""),
         )
         deal = self._at(fact.view, said)
         if fact.receipt is None:
@@ -421,6 +544,7 @@ class Participant:
         deal.update(view, said)
         if view.transaction.outcome is not None:
             del self._deals[view.transaction_id]
+            self.secrecy.reader.ended(view.transaction_id)
         return deal
 
     def _doubted(self, fact: Doubtful, record: bytes) -> Unverified:

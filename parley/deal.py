@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
-from parley.errors import MalformedError
+from parley.errors import EncryptionError, MalformedError
 from parley.identifiers import transaction_text
 from parley.mailbox import Mailbox, Offer
+from parley.reading import Access
 from parley.schemas import (
     Action,
     Head,
@@ -18,6 +19,7 @@ from parley.schemas import (
     Outcome,
     Party,
     Reference,
+    Scope,
     Terms,
     TransactionId,
 )
@@ -50,18 +52,32 @@ class DealMessage(NamedTuple):
     action: Action
     content_type: str
     content: bytes
+    """In clear, however it was sent."""
     at: int
     """When it was appended, by the broker's clock; ms since the Unix epoch."""
     pipeline: int
     firehose_sequence: int
+    access: Access = "CLEAR"
+    """How the content was read; where it is NONE, the content is empty and ``problem`` says why."""
+    problem: EncryptionError | None = None
+    sealed: Message | None = None
+    """What was encrypted, as the record has it, without its content."""
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the content is what was said, rather than nothing because it is not readable by us."""
+        return self.access != "NONE"
 
     def json(self) -> object:
         """The content read as JSON.
 
         Raises:
             MalformedError: it is not JSON.
+            EncryptionError: it is not readable by us.
 
         """
+        if self.problem is not None:
+            raise self.problem
         try:
             value: object = json.loads(self.content)
         except ValueError as error:
@@ -119,6 +135,16 @@ class Speaker(Protocol):
     participant: str
 
     async def submit(self, message: Message) -> Accepted: ...
+    def conceal(self, message: Message, parties: Iterable[str], readers: Iterable[str] | None) -> Message: ...
+    async def disclose(
+        self,
+        scope: Scope,
+        transaction_id: TransactionId,
+        *,
+        to: str,
+        statement: str,
+        message: DealMessage | None = None,
+    ) -> Accepted: ...
     def acknowledge(self, offset: int) -> None: ...
     def claim(self, offset: int) -> None: ...
     def now(self) -> int: ...
@@ -198,20 +224,23 @@ class Deal:
         content_type: str | None = None,
         to: Iterable[str] | None = None,
         references: Sequence[Reference] = (),
+        readers: Iterable[str] | None = None,
         after: Head | None = None,
     ) -> Accepted:
         """Say something to the other parties, or to those named in ``to``; returns once the receipt is in and verified.
 
+        In a private deal it is encrypted for those who read the deal; with ``readers`` in any deal for these and ourselves alone.
         ``after`` links to another head than the last message seen: one that a refusal told.
 
         Raises:
+            EncryptionError: no key to the deal was granted to us, or a reader has no encryption key.
             RefusedError: the router refused it; where it conflicts with a message that came first, read that and decide anew.
             OversizedError: the content is over the limit; send its hash as a reference instead.
             TransportError: no answer; it may still have been accepted, and then shows in ``messages``.
             VerificationError: the receipt is not what it must be.
 
         """
-        return await self._say("CONTINUE", content, content_type, to, references, after)
+        return await self._say("CONTINUE", content, content_type, to, references, readers, after)
 
     async def finish(
         self,
@@ -220,10 +249,32 @@ class Deal:
         content_type: str | None = None,
         to: Iterable[str] | None = None,
         references: Sequence[Reference] = (),
+        readers: Iterable[str] | None = None,
         after: Head | None = None,
     ) -> Accepted:
         """Say the last word, or agree to end where every party must; otherwise as :meth:`send`."""
-        return await self._say("FINISH", content, content_type, to, references, after)
+        return await self._say("FINISH", content, content_type, to, references, readers, after)
+
+    async def disclose(
+        self,
+        *,
+        to: str,
+        scope: Scope = "TRANSACTION",
+        message: DealMessage | None = None,
+        statement: str = "",
+    ) -> Accepted:
+        """Give a regulator, or whomever else, the key to this deal, to one ``message`` of it, or to its channel's epoch.
+
+        The keys go in a transaction of their own, encrypted to the reader: that there was a disclosure to it is on the record, and
+        what it opens is not. Works after the deal has ended too.
+
+        Raises:
+            EncryptionError: there is nothing that we could disclose, or the reader has no encryption key.
+
+        """
+        return await self._speaker.disclose(
+            "MESSAGE" if message is not None else scope, self.id, to=to, statement=statement, message=message
+        )
 
     async def _say(
         self,
@@ -232,6 +283,7 @@ class Deal:
         content_type: str | None,
         to: Iterable[str] | None,
         references: Sequence[Reference],
+        readers: Iterable[str] | None,
         after: Head | None,
     ) -> Accepted:
         speaker = self._speaker
@@ -253,7 +305,7 @@ class Deal:
                 encryption=None,
                 references=tuple(references),
             )
-            return await speaker.submit(message)
+            return await speaker.submit(speaker.conceal(message, self.parties, readers))
 
     def __aiter__(self) -> Self:
         return self

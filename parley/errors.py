@@ -8,6 +8,7 @@ ParleyError
 ├── SigningError          a key or signature cannot be used
 │   └── BadSignatureError     the signature does not verify
 ├── EncryptionError       private content, or a key to it, cannot be used
+│   ├── ChannelError          a channel cannot be used so
 │   ├── GrantError            a key was granted for something else, or by somebody who may not
 │   └── UnreadableError       no key to it was given to us
 ├── KeystoreError         the keystore file cannot be opened
@@ -71,6 +72,10 @@ class BadSignatureError(SigningError):
 
 class EncryptionError(ParleyError):
     """Private content, or a key to it, cannot be used; never holds a key or what was said."""
+
+
+class ChannelError(EncryptionError):
+    """A channel cannot be used so: it has ended, its opener alone may, or somebody is no member."""
 
 
 class GrantError(EncryptionError):

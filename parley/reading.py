@@ -287,10 +287,12 @@ class Reader:
             )
         return epoch.transaction_key(transaction_id)
 
-    def epoch_keys(self, channel: ChannelEpoch) -> Iterator[DisclosedKey]:
-        """What would disclose all that is said under an epoch, as far as its key was granted to us."""
-        for _, key in self.channels.keys(channel):
-            yield epoch_key(channel, key)
+    def epoch_keys(self, transaction_id: TransactionId) -> Iterator[DisclosedKey]:
+        """What would disclose all that is said under the epoch that a transaction was opened under, if its key was granted to us."""
+        opened = self.opened(transaction_id)
+        if opened is not None:
+            for _, key in self.channels.keys(opened.channel):
+                yield epoch_key(opened.channel, key)
 
     def transaction_keys(self, transaction_id: TransactionId) -> Iterator[DisclosedKey]:
         """What would disclose all that we could read of a transaction."""

@@ -75,9 +75,7 @@ def test_a_transaction_disclosed_is_all_of_it_and_nothing_else(record: Record) -
 
 def test_an_epoch_disclosed_is_all_that_was_said_under_it(record: Record) -> None:
     regulator = reader("regulator")
-    assert record.opening.encryption is not None
-    assert record.opening.encryption.channel is not None
-    read(regulator, disclosure(record.alpha().epoch_keys(record.opening.encryption.channel)))
+    read(regulator, disclosure(record.alpha().epoch_keys(record.channel.id)))
     assert contents(regulator, record.posts) == [b"a post", b"aside", None]
     assert read(regulator, record.posts[0]).access == "DISCLOSURE"
     assert contents(regulator, record.talk) == [None, None, None]

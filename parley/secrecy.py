@@ -1,0 +1,145 @@
+"""How one participant's own words are concealed: which key each message goes under and who is granted it; sends nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from parley.channels import Epoch
+from parley.directory import Directory
+from parley.encryption import ContentKey, EpochKey, MessageKey, encrypt
+from parley.errors import ChannelError, EncryptionError
+from parley.grants import Decryptor, make_grants, open_grant, reader_keys
+from parley.identifiers import transaction_text
+from parley.reading import Reader
+from parley.schemas import ChannelEpoch, KeyGrant, Message
+
+__all__ = ["Secrecy"]
+
+
+class Secrecy:
+    """Conceals what ``reader.participant`` says, by the keys that its reader has learnt and the directory's."""
+
+    def __init__(self, participant: str, directory: Directory, decryptor: Decryptor | None) -> None:
+        self.reader = Reader(participant, decryptor)
+        self._participant = participant
+        self._directory = directory
+        self._decryptor = decryptor
+
+    def open_epoch(
+        self, opening: Message, channel: ChannelEpoch, readers: Iterable[str] = (), *, padded: bool = False
+    ) -> Message:
+        """The opening of a channel's epoch, or of a private deal (epoch 0 of its own id), under a new key.
+
+        The key is granted to the parties and to ``readers``.
+
+        Raises:
+            EncryptionError: a reader has no encryption key in the directory, or we hold none of ours.
+
+        """
+        assert opening.terms is not None
+        key = EpochKey.generate()
+        parties = [party.participant for party in opening.terms.parties]
+        grants = self._grants(key, opening, channel, (*parties, *readers))
+        transaction = key.transaction_key(opening.transaction_id)
+        message = encrypt(
+            opening,
+            transaction.message_key(opening.sequence, opening.sender),
+            channel=channel,
+            grants=grants,
+            padded=padded,
+        )
+        return self._checked(message)
+
+    def open_under(
+        self, opening: Message, epoch: Epoch, readers: Iterable[str] = (), *, padded: bool = False
+    ) -> Message:
+        """The opening of a transaction under a channel's epoch; ``readers`` who are no members are granted this transaction alone.
+
+        Raises:
+            ChannelError: a party is no member, or the transaction would outlive the epoch.
+            EncryptionError: a reader has no encryption key in the directory.
+
+        """
+        assert opening.terms is not None
+        strangers = [
+            party.participant for party in opening.terms.parties if party.participant not in epoch.members
+        ]
+        if strangers:
+            raise ChannelError(
+                f"{', '.join(strangers)} cannot read what is said on channel {epoch.name}; have its opener add them"
+            )
+        if opening.terms.deadline > epoch.deadline:
+            raise ChannelError(
+                f"the deadline is after the end of the channel's epoch ({epoch.deadline}); choose an earlier one, "
+                "or have the channel's opener renew it"
+            )
+        if opening.pipeline != epoch.pipeline:
+            raise ChannelError(
+                f"what is said on the channel goes on pipeline {epoch.pipeline}, so that its order holds; open it there"
+            )
+        return self._under(opening, epoch.under, epoch.opener, tuple(readers), padded=padded)
+
+    def alone(self, message: Message, readers: Iterable[str], *, padded: bool = False) -> Message:
+        """The message under a key of its own, granted to ``readers`` and to ourselves; errors as for :meth:`open_epoch`."""
+        key = MessageKey.generate()
+        grants = self._grants(key, message, None, (self._participant, *readers))
+        return self._checked(encrypt(message, key, grants=grants, padded=padded))
+
+    def follow(self, message: Message, parties: Iterable[str]) -> Message:
+        """A later message of a transaction between ``parties``, as private as its opening was; in clear where that was.
+
+        Where members of the channel have changed since, and all parties are members still, it goes under the newest epoch, so that
+        who was removed reads no more of it.
+
+        Raises:
+            UnreadableError: the transaction is private, and no key to it was granted to us.
+
+        """
+        opened = self.reader.opened(message.transaction_id)
+        if opened is None:
+            return message
+        channel, opener, readers, padded = opened
+        if opener is not None and self.reader.channels.is_named(channel.channel):
+            newest = self.reader.channels.newest(channel.channel, opener)
+            if newest is not None and set(parties) <= set(newest.members):
+                channel = newest.under
+        if self.reader.speaks_under(message.transaction_id, channel):
+            readers = ()
+        return self._under(message, channel, opener, readers, padded=padded)
+
+    def _under(
+        self,
+        message: Message,
+        channel: ChannelEpoch,
+        opener: str | None,
+        readers: tuple[str, ...],
+        *,
+        padded: bool,
+    ) -> Message:
+        key = self.reader.transaction_key(message.transaction_id, channel, opener)
+        return encrypt(
+            message,
+            key.message_key(message.sequence, message.sender),
+            channel=channel,
+            grants=self._grants(key, message, channel, readers),
+            padded=padded,
+        )
+
+    def _grants(
+        self, key: ContentKey, message: Message, channel: ChannelEpoch | None, readers: Iterable[str]
+    ) -> tuple[KeyGrant, ...]:
+        to = [
+            (reader, public)
+            for reader in dict.fromkeys(readers)
+            for public in reader_keys(self._directory, reader)
+        ]
+        return make_grants(key, message, channel, to)
+
+    def _checked(self, message: Message) -> Message:
+        """The message, if we can read it ourselves: nobody may lose what it said."""
+        if self._decryptor is None or open_grant(message, self._participant, self._decryptor) is None:
+            raise EncryptionError(
+                f"none of the encryption keys that {self._participant} has in the directory is at hand, so that transaction "
+                f"{transaction_text(message.transaction_id)} would not be readable by ourselves; connect with the keystore's keys"
+            )
+        return message
