@@ -86,7 +86,7 @@ class Channel:
         deal = self._host.deal(self.epoch.transaction_id)
         if deal is None:
             raise ChannelError(
-                f"epoch {self.epoch.number} of channel {self.name} has ended; have {self.opener} renew it"
+                f"epoch {self.epoch.number} of channel {transaction_text(self.id)} has ended; have {self.opener} renew it"
             )
         return deal
 
@@ -112,7 +112,7 @@ class Channel:
         strangers = [name for name in members if name not in epoch.members or name == self.opener]
         if strangers:
             raise ChannelError(
-                f"{', '.join(strangers)} cannot be removed from channel {epoch.name}; name members other than its opener"
+                f"{', '.join(strangers)} cannot be removed from channel {transaction_text(self.id)}; name members other than its opener"
             )
         await self._next([name for name in epoch.members if name not in members])
 
@@ -127,7 +127,9 @@ class Channel:
     async def _next(self, members: Iterable[str], lasting: timedelta = EPOCH_LASTS) -> None:
         host, before = self._host, self.epoch
         if host.participant != self.opener:
-            raise ChannelError(f"only {self.opener}, who opened channel {before.name}, changes it; ask there")
+            raise ChannelError(
+                f"only {self.opener}, who opened channel {transaction_text(self.id)}, changes it; ask there"
+            )
         under = ChannelEpoch(self.id, before.number + 1)
         await _open_epoch(host, under, before.name or "", members, before.readers, lasting, before.pipeline)
         deal = host.deal(before.transaction_id)
@@ -135,7 +137,7 @@ class Channel:
             await _insist(deal, b"", None, finish=True)
 
     def __repr__(self) -> str:
-        return f"Channel({transaction_text(self.id)}, {self.name!r}, epoch {self.epoch.number}, {', '.join(self.members)})"
+        return f"Channel({transaction_text(self.id)}, epoch {self.epoch.number}, {', '.join(self.members)})"
 
 
 async def open_channel(

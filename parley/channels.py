@@ -48,6 +48,10 @@ class Epoch(NamedTuple):
     deadline: int
     """When that transaction ends at the latest, and nothing new is opened under the epoch; ms since the Unix epoch."""
 
+    def __repr__(self) -> str:
+        """All but the name, which is for members."""
+        return f"Epoch({transaction_text(self.id)}, {self.number}, {self.opener}, {', '.join(self.members)})"
+
     @property
     def under(self) -> ChannelEpoch:
         """How a message names this epoch."""

@@ -63,6 +63,13 @@ class DealMessage(NamedTuple):
     sealed: Message | None = None
     """What was encrypted, as the record has it, without its content."""
 
+    def __repr__(self) -> str:
+        """What was said is shown only where everybody can read it."""
+        content = (
+            repr(self.content) if self.access == "CLEAR" else f"{self.access}, {len(self.content)} bytes"
+        )
+        return f"DealMessage({self.message_id.hex()}, {self.sequence}, {self.sender!r}, {self.action}, {content})"
+
     @property
     def is_readable(self) -> bool:
         """Whether the content is what was said, rather than nothing because it is not readable by us."""

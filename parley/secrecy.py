@@ -66,7 +66,7 @@ class Secrecy:
         ]
         if strangers:
             raise ChannelError(
-                f"{', '.join(strangers)} cannot read what is said on channel {epoch.name}; have its opener add them"
+                f"{', '.join(strangers)} cannot read what is said on channel {transaction_text(epoch.id)}; have its opener add them"
             )
         if opening.terms.deadline > epoch.deadline:
             raise ChannelError(
