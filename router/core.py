@@ -7,6 +7,8 @@ transaction and gives everything that follows from it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from parley import lifecycle
@@ -68,6 +70,8 @@ class Limits(NamedTuple):
     """From the deadline to the moment by which the transaction stands in a block."""
     delivered_bytes: int = 4_194_304
     """Of one message's copies to its recipients: a large message to many would hold up everybody's pipeline."""
+    required_readers: Mapping[str, frozenset[str]] = MappingProxyType({})
+    """By kind of transaction, who must be granted its key, such as a regulator. Only that a grant is there can be seen."""
 
 
 class Submission(NamedTuple):
@@ -312,6 +316,8 @@ def _beyond(
                 "UNKNOWN_ADDRESS",
                 f"nobody receives at {address[:128]}; look the recipient up in the directory",
             )
+    if limits.required_readers and (refusal := _ungranted(state, message, limits.required_readers)):
+        return refusal
     if state is not None:
         # Every party may still finish what is full, so that nobody is talked into a timeout.
         room = limits.messages + (len(state.terms.parties) if message.action == "FINISH" else 0)
@@ -334,6 +340,32 @@ def _beyond(
             "MALFORMED", f"deadline and open_until are at most {limits.duration} ms away; choose earlier ones"
         )
     return None
+
+
+def _ungranted(
+    state: TransactionState | None, message: Message, required_readers: Mapping[str, frozenset[str]]
+) -> Refusal | None:
+    """Whether a grant lacks that the transaction's kind demands: of its opening, and of whatever is encrypted by itself."""
+    terms = message.terms if state is None else state.terms
+    assert terms is not None
+    required = required_readers.get(terms.kind)
+    if required is None:
+        return None
+    encryption = message.encryption
+    if message.terms is None and (
+        encryption is None or (encryption.channel is not None and not encryption.grants)
+    ):
+        return None
+    granted = () if encryption is None else encryption.grants
+    lacking = required.difference(grant.reader for grant in granted)
+    if not lacking:
+        return None
+    return Refusal(
+        "GRANT_REQUIRED",
+        f"a message like this in a transaction of this kind grants its key to {', '.join(sorted(lacking))}; "
+        "name them as readers and send it again",
+        retriable=True,
+    )
 
 
 def _tell(

@@ -36,6 +36,8 @@ class RouterSettings(ServiceSettings):
     remembered_ms: int = Field(default=Limits().remembered, ge=0)
     block_grace_ms: int = Field(default=Limits().block_grace, ge=1_000)
     delivered_bytes: int = Field(default=Limits().delivered_bytes, ge=1_024)
+    required_readers: dict[str, frozenset[str]] = Field(default_factory=dict)
+    """By kind of transaction, who must be granted its key, as JSON: `{"dvp": ["regulator"]}`. Empty: nobody must."""
 
     def limits(self) -> Limits:
         """What these settings allow."""
@@ -46,6 +48,7 @@ class RouterSettings(ServiceSettings):
             remembered=self.remembered_ms,
             block_grace=self.block_grace_ms,
             delivered_bytes=self.delivered_bytes,
+            required_readers=self.required_readers,
         )
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from router.core import Limits
 from router.settings import RouterSettings
 
@@ -14,9 +16,11 @@ def test_every_limit_is_the_operators_to_set() -> None:
         "remembered_ms": "remembered",
         "block_grace_ms": "block_grace",
         "delivered_bytes": "delivered_bytes",
+        "required_readers": "required_readers",
     }
     assert set(names.values()) == set(Limits._fields)
-    chosen = {setting: 5_000 + place for place, setting in enumerate(names)}
+    chosen: dict[str, object] = {setting: 5_000 + place for place, setting in enumerate(names)}
+    chosen["required_readers"] = {"dvp": frozenset({"regulator"})}
     settings = RouterSettings.model_validate(
         {
             "kafka_bootstrap": "127.0.0.1:1",
@@ -28,3 +32,20 @@ def test_every_limit_is_the_operators_to_set() -> None:
         }
     )
     assert settings.limits()._asdict() == {names[setting]: value for setting, value in chosen.items()}
+
+
+def test_required_readers_come_from_the_environment_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "PARLEY_ROUTER_REQUIRED_READERS", '{"dvp": ["regulator", "csd"], "otc": ["regulator"]}'
+    )
+    settings = RouterSettings(
+        kafka_bootstrap="127.0.0.1:1",
+        kafka_username="router",
+        kafka_password_file=Path("password"),
+        registrar_key="00" * 32,
+        key_file=Path("seed"),
+    )
+    assert settings.limits().required_readers == {
+        "dvp": frozenset({"regulator", "csd"}),
+        "otc": frozenset({"regulator"}),
+    }
