@@ -29,6 +29,8 @@ COMMANDS = {
     "send": "messages",
     "inbox": "messages",
     "waiting": "messages",
+    "channel": "channels",
+    "disclose": "disclosing",
     "watch": "watching",
     "tx": "transactions",
     "verify": "verification",

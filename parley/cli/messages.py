@@ -12,23 +12,26 @@ from typing import Annotated
 import typer
 
 import parley
+from parley.channel import Channel
 from parley.cli.options import (
     DEFAULT_PROFILE,
     Json,
     PasswordFile,
     ProfileFile,
+    keystore_of,
     profile_of,
     read_file,
     signatory_of,
 )
 from parley.cli.output import moment, printable, show, show_json
+from parley.cli.telling import ACCESS
 from parley.client import Participant
 from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, TimedOut
 from parley.errors import ParleyError
 from parley.identifiers import parse_transaction_id, transaction_text
 from parley.kafka import KafkaTransport
 
-__all__ = ["register"]
+__all__ = ["channel_of", "connection", "duration", "register"]
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _TYPES = {".json": "application/json", ".txt": "text/plain; charset=utf-8", ".xml": "application/xml"}
@@ -53,6 +56,24 @@ def send(
     every_party: Annotated[
         bool, typer.Option("--every-party", help="It ends when every party finishes, not when any does.")
     ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Only the parties, and each --reader, can read it.")
+    ] = False,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reader",
+            help="With --to: reads the deal besides its parties, such as a regulator. "
+            "With --deal: only these read this message. May be repeated.",
+        ),
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", help="Post on the channel with this id; with --to, open a deal on it."),
+    ] = None,
+    padded: Annotated[
+        bool, typer.Option("--padded", help="Hide how long messages are: each is a power of two bytes.")
+    ] = False,
     file: Annotated[
         Path | None, typer.Option("--file", help="Send this file's content; - is standard input.")
     ] = None,
@@ -61,19 +82,17 @@ def send(
     password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
-    """Say something: open a transaction (--to), go on in one (--deal), or finish it (--deal … --finish).
+    """Say something: open a transaction (--to), go on in one (--deal), finish it (--deal … --finish), or post on a --channel.
 
-    Returns once the operator's signed receipt is in and verified.
+    Goes on in private where the transaction was opened so. Returns once the operator's signed receipt is in and verified.
     """
-    if (to is None) == (deal is None):
-        raise typer.BadParameter("give either --to (open) or --deal (go on)")
-    if finish and deal is None:
-        raise typer.BadParameter("--finish needs --deal")
+    _check_aims(to, deal, channel, finish=finish, opening_options=private or padded, readers=reader)
     content, media_type = _content(text, file, content_type)
-    within = _duration(deadline)
+    within = duration(deadline)
 
     async def say() -> Accepted | Deal:
-        async with _connect(profile, password_file) as me:
+        async with connection(profile, password_file) as me:
+            group = None if channel is None else channel_of(me, channel)
             if to is not None:
                 return await me.open(
                     to,
@@ -82,7 +101,13 @@ def send(
                     content=content,
                     content_type=media_type,
                     finish_rule="ALL" if every_party else "ANY",
+                    private=private,
+                    readers=reader or (),
+                    channel=group,
+                    padded=padded,
                 )
+            if group is not None:
+                return await group.post(content, content_type=media_type)
             identity = parse_transaction_id(deal or "")
             found = me.deal(identity)
             if found is None:
@@ -91,7 +116,7 @@ def send(
                     "`parley waiting` lists those that are"
                 )
             speak = found.finish if finish else found.send
-            return await speak(content, content_type=media_type)
+            return await speak(content, content_type=media_type, readers=reader)
 
     done = asyncio.run(say())
     said = done if isinstance(done, Deal) else done.deal
@@ -114,6 +139,27 @@ def send(
     )
 
 
+def _check_aims(
+    to: list[str] | None,
+    deal: str | None,
+    channel: str | None,
+    *,
+    finish: bool,
+    opening_options: bool,
+    readers: list[str] | None,
+) -> None:
+    if (deal is None) == (to is None and channel is None):
+        raise typer.BadParameter("give --to (open), --deal (go on) or --channel (post)")
+    if finish and deal is None:
+        raise typer.BadParameter("--finish needs --deal")
+    if opening_options and to is None:
+        raise typer.BadParameter("--private and --padded are decided when a transaction is opened, with --to")
+    if readers and to is None and deal is None:
+        raise typer.BadParameter(
+            "all members read what is posted on a channel; --reader needs --to or --deal"
+        )
+
+
 def inbox(
     once: Annotated[bool, typer.Option("--once", help="Show what is there and end.")] = False,
     profile: ProfileFile = DEFAULT_PROFILE,
@@ -123,7 +169,7 @@ def inbox(
     """Show what comes to us, each event once: what was shown is acknowledged."""
 
     async def listen() -> None:
-        async with _connect(profile, password_file) as me:
+        async with connection(profile, password_file) as me:
             async for event in me.inbox(follow=not once):
                 if json:
                     show_json(_event_row(event))
@@ -143,7 +189,7 @@ def waiting(
     """List our open transactions, and whom each waits on; those that wait on us first."""
 
     async def look() -> tuple[Participant, list[Deal]]:
-        async with _connect(profile, password_file) as me:
+        async with connection(profile, password_file) as me:
             return me, sorted(
                 me.deals, key=lambda deal: (me.participant not in deal.waiting_on, deal.deadline)
             )
@@ -168,15 +214,28 @@ def waiting(
             )
 
 
-def _connect(profile: Path, password_file: Path | None) -> Participant:
+def connection(profile: Path, password_file: Path | None) -> Participant:
+    """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`."""
     settings = profile_of(profile)
+    keys = None if settings.keystore is None else keystore_of(settings, password_file)
     return parley.connect(
         KafkaTransport(settings.access()),
         participant=settings.participant,
-        key=signatory_of(settings, password_file),
+        key=signatory_of(settings, password_file, keys),
+        decryptor=keys,
         registrar=settings.registrar,
         address=settings.address,
     )
+
+
+def channel_of(me: Participant, identity: str) -> Channel:
+    """The channel with this id among those that we read; raises ParleyError where there is none."""
+    found = me.channel(parse_transaction_id(identity))
+    if found is None:
+        raise ParleyError(
+            f"no key to channel {identity} is in the inbox of {me.address}; `parley channel show` lists our channels"
+        )
+    return found
 
 
 def _content(text: str | None, file: Path | None, content_type: str | None) -> tuple[bytes, str]:
@@ -189,7 +248,8 @@ def _content(text: str | None, file: Path | None, content_type: str | None) -> t
     return data, content_type or _TYPES.get(file.suffix.lower(), "application/octet-stream")
 
 
-def _duration(text: str) -> timedelta:
+def duration(text: str) -> timedelta:
+    """How long an option says, such as 15m; raises typer.BadParameter."""
     found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
     if found is None:
         raise typer.BadParameter("a duration is a number and s, m, h or d, such as 15m")
@@ -208,7 +268,8 @@ def _message_row(deal: Deal, message: DealMessage) -> dict[str, object]:
         "pipeline": message.pipeline,
         "firehose_sequence": message.firehose_sequence,
         "content_type": message.content_type,
-        "content": message.text,
+        "access": message.access,
+        "content": message.text if message.is_readable else None,
     }
 
 
@@ -240,8 +301,14 @@ def _event_line(me: Participant, event: InboxEvent) -> str:
         verb = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}[message.action]
         return (
             f"{moment(message.at)}  {transaction_text(event.deal.id)}  {printable(name, 60)} {verb}: "
-            f"{printable(message.text, 160)}"
+            f"{_said(message)}"
         )
     if isinstance(event, TimedOut):
         return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(event.waiting_on)}"
     return f"NOT VERIFIED  {printable(str(event.error))}"
+
+
+def _said(message: DealMessage) -> str:
+    if message.is_readable:
+        return printable(message.text, 160) + ACCESS[message.access]
+    return f"(encrypted: {printable(str(message.problem))})"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from parley.custody import Signatory
     from parley.keystore import Keystore
     from parley.note import VerifierKey
+    from parley.reading import Reader
 
 __all__ = [
     "Json",
@@ -29,6 +30,7 @@ __all__ = [
     "profile_of",
     "read_file",
     "read_log_key",
+    "reader_of",
     "registrar_key",
     "signatories_of",
     "signatory_of",
@@ -126,6 +128,13 @@ def signatories_of(
     if keystore is None and profile.keystore is not None:
         keystore = keystore_of(profile, password_file)
     return (named, *(() if keystore is None else keystore.signing_keys()))
+
+
+def reader_of(profile: Profile, password_file: Path | None) -> Reader:
+    """What reads for the profile, with all encryption keys of its keystore; raises as :func:`keystore_of`."""
+    from parley.reading import Reader  # noqa: PLC0415  loads the cryptography
+
+    return Reader(profile.participant, keystore_of(profile, password_file))
 
 
 def read_file(path: Path) -> bytes:

@@ -1,4 +1,6 @@
-"""Firehose events as people and programs read them; with a directory, signatures are verified and names are the registrar's."""
+"""Firehose events as people and programs read them; with a directory, signatures are verified and names are the registrar's,
+and with a reader what it may read is decrypted.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,28 @@ from parley.erasure import Statement, told, told_in_words
 from parley.errors import VerificationError
 from parley.events import Spoken, prove_spoken, read_spoken
 from parley.identifiers import transaction_text
+from parley.reading import Access, Reader, Reading
 from parley.schemas import FirehoseEvent, PurgedEvent, TransactionRecord
 
-__all__ = ["Teller", "purged_line", "purged_row"]
+__all__ = ["ACCESS", "Teller", "purged_line", "purged_row"]
 
 _VERBS = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}
+ACCESS: dict[Access, str] = {
+    "CLEAR": "",
+    "GRANT": "  [private, read by grant]",
+    "CHANNEL": "  [private, read as on a channel]",
+    "DISCLOSURE": "  [private, read by disclosure]",
+    "NONE": "",
+}
+"""How a content was read, for people."""
 
 
 class Teller:
     """Tells events one by one."""
 
-    def __init__(self, directory: Directory | None) -> None:
+    def __init__(self, directory: Directory | None, reader: Reader | None = None) -> None:
         self._directory = directory
+        self._reader = reader
 
     def row(self, event: FirehoseEvent) -> dict[str, object]:
         """The event for a program."""
@@ -33,6 +45,7 @@ class Teller:
         try:
             if spoken := self._spoken(event):
                 message = spoken.message
+                reading = self._reading(spoken)
                 row |= {
                     "message_id": spoken.message_id.hex(),
                     "sender": message.sender,
@@ -42,10 +55,13 @@ class Teller:
                     "kind": None if message.terms is None else message.terms.kind,
                     "content_type": message.content_type,
                     "encrypted": message.encryption is not None,
+                    "access": reading.access,
                     "content": None
-                    if message.encryption is not None
-                    else message.content.decode("utf-8", "replace"),
+                    if reading.content is None
+                    else reading.content.decode("utf-8", "replace"),
                 }
+                if reading.problem is not None:
+                    row["unreadable"] = str(reading.problem)
         except VerificationError as error:
             row["violation"] = str(error)
         if event.ended is not None:
@@ -71,9 +87,16 @@ class Teller:
             return f"{place}  timed out, waiting on {printable(due)}"
         message = spoken.message
         who = self._legal_name(message.sender) or message.sender
-        what = "(encrypted)" if message.encryption is not None else message.content.decode("utf-8", "replace")
+        reading = self._reading(spoken)
         end = "" if ended is None else f"  [{ended.outcome.lower()}]"
-        return f"{place}  {printable(who, 60)} {_VERBS[message.action]}: {printable(what, 160)}{end}"
+        return f"{place}  {printable(who, 60)} {_VERBS[message.action]}: {_said(reading)}{end}"
+
+    def _reading(self, spoken: Spoken) -> Reading:
+        if self._reader is not None:
+            return self._reader.read(spoken.message, spoken.message_id)
+        if spoken.message.encryption is not None:
+            return Reading(None, "NONE")
+        return Reading(spoken.message.content, "CLEAR")
 
     def _spoken(self, event: FirehoseEvent) -> Spoken | None:
         spoken = read_spoken(event)
@@ -104,3 +127,9 @@ def purged_line(instead: PurgedEvent, record: TransactionRecord, statement: Stat
     """The same for people."""
     place = f"{moment(instead.at)}  {record.pipeline}/{instead.sequence}  {transaction_text(record.transaction_id)}"
     return f"{place}  {printable(told_in_words(statement), 2_500)}; digest {instead.digest.hex()}"
+
+
+def _said(reading: Reading) -> str:
+    if reading.content is not None:
+        return printable(reading.content.decode("utf-8", "replace"), 160) + ACCESS[reading.access]
+    return "(encrypted)" if reading.problem is None else f"(encrypted: {printable(str(reading.problem))})"

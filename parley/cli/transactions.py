@@ -12,23 +12,29 @@ from parley.blocks import BlockStore, from_folder, purged, sealed_event
 from parley.cli.options import (
     DEFAULT_PROFILE,
     Json,
+    PasswordFile,
     ProfileFile,
     profile_of,
     read_file,
     read_log_key,
+    reader_of,
     write_file,
 )
 from parley.cli.output import complain, show_json
 from parley.cli.telling import Teller, purged_line, purged_row
 from parley.directory import Directory
 from parley.erasure import statement_on
-from parley.errors import ParleyError, ProofError
+from parley.errors import ParleyError, ProofError, VerificationError
+from parley.events import prove_spoken, read_spoken
+from parley.history import granted_to, is_private, learn, sealed_events
 from parley.identifiers import parse_transaction_id, transaction_text
 from parley.lookup import Lookup
+from parley.profile import Profile
 from parley.proof import make_proof
+from parley.reading import Reader
 from parley.schemas import FirehoseEvent, TransactionId, decode
 
-__all__ = ["register"]
+__all__ = ["Store", "StoreKey", "open_store", "register"]
 
 Store = Annotated[
     Path | None, typer.Option("--store", help="Read from this block store instead of the firehose.")
@@ -50,14 +56,19 @@ def show_transaction(
     store: Store = None,
     log_key: StoreKey = None,
     profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
-    """Tell a transaction line by line: who said what when, how it ended, and in which block it stands."""
+    """Tell a transaction line by line: who said what when, how it ended, and in which block it stands.
+
+    What is private is decrypted with the profile's keystore, as far as a key to it was granted or disclosed to us.
+    """
     identity = parse_transaction_id(transaction)
     if store is not None:
-        _show_sealed(identity, _open(store, log_key), json=json)
+        settings = profile_of(profile) if profile.exists() else None
+        _show_sealed(identity, open_store(store, log_key), settings, password_file, json=json)
         return
-    events, teller = _from_firehose(identity, profile)
+    events, teller = _from_firehose(identity, profile_of(profile), password_file)
     if not events:
         raise ParleyError(
             f"transaction {transaction_text(identity)} is not on the firehose as far back as it is kept; try --store"
@@ -90,7 +101,7 @@ def prove(
 ) -> None:
     """Write the proof of a message to a file, for `parley verify`."""
     identity = parse_transaction_id(transaction)
-    lookup = Lookup(_open(store, log_key))
+    lookup = Lookup(open_store(store, log_key))
     place = lookup.transaction(identity)
     events = lookup.store.block(place.height).transactions[place.leaf_index].events
     messages = [
@@ -109,7 +120,8 @@ def prove(
         typer.echo(f"{path}: message {message % len(messages)} of {len(messages)}, in block {place.height}")
 
 
-def _open(store: Path, log_key: Path | None) -> BlockStore:
+def open_store(store: Path, log_key: Path | None) -> BlockStore:
+    """The block store that the options name; raises ParleyError for what is none."""
     if log_key is None:
         raise typer.BadParameter("--store needs --log-key")
     if not store.is_dir():
@@ -117,11 +129,25 @@ def _open(store: Path, log_key: Path | None) -> BlockStore:
     return BlockStore(from_folder(store), read_log_key(log_key))
 
 
-def _show_sealed(identity: TransactionId, store: BlockStore, *, json: bool) -> None:
-    lookup, teller = Lookup(store), Teller(None)
+def _show_sealed(
+    identity: TransactionId,
+    store: BlockStore,
+    settings: Profile | None,
+    password_file: Path | None,
+    *,
+    json: bool,
+) -> None:
+    lookup = Lookup(store)
     place = lookup.transaction(identity)
     sealed = store.block(place.height).transactions[place.leaf_index]
-    for event in map(sealed_event, sealed.events):
+    events = [sealed_event(data) for data in sealed.events]
+    reader = None
+    if settings is not None and any(isinstance(event, FirehoseEvent) and is_private(event) for event in events):
+        reader = _reader(settings, password_file)
+    if reader is not None:
+        learn(reader, sealed_events(store))
+    teller = Teller(None, reader)
+    for event in events:
         if isinstance(event, FirehoseEvent):
             _show(teller, event, json=json)
             continue
@@ -136,20 +162,41 @@ def _show_sealed(identity: TransactionId, store: BlockStore, *, json: bool) -> N
         typer.echo(f"It stands in block {place.height}.")
 
 
-def _from_firehose(identity: TransactionId, profile: Path) -> tuple[Sequence[FirehoseEvent], Teller]:
+def _from_firehose(
+    identity: TransactionId, settings: Profile, password_file: Path | None
+) -> tuple[Sequence[FirehoseEvent], Teller]:
     from parley.kafka import DIRECTORY, FIREHOSE, TopicReader  # noqa: PLC0415  not needed for a store
 
-    settings = profile_of(profile)
     access, directory = settings.access(), Directory(settings.registrar)
-    events = []
-    with TopicReader(access, FIREHOSE) as reader:
-        for record in reader.read_to_end():
+    events, granting = [], []
+    with TopicReader(access, FIREHOSE) as topic:
+        for record in topic.read_to_end():
             event = decode(record.value, FirehoseEvent)
             if event.transaction_id == identity:
                 events.append(event)
-    with TopicReader(access, DIRECTORY) as reader:
-        for record in reader.read_to_end():
+            elif granted_to(settings.participant, event) is not None:
+                granting.append(event)
+    with TopicReader(access, DIRECTORY) as topic:
+        for record in topic.read_to_end():
             directory.apply(record.value)
     if not events:
         complain("looked through everything the firehose still keeps")
-    return events, Teller(directory)
+    reader = _reader(settings, password_file) if any(map(is_private, events)) else None
+    if reader is not None:
+        learn(reader, (event for event in granting if _is_proved(event, directory)))
+    return events, Teller(directory, reader)
+
+
+def _reader(settings: Profile, password_file: Path | None) -> Reader | None:
+    """What decrypts for the profile; ``None`` where it names no keystore."""
+    return None if settings.keystore is None else reader_of(settings, password_file)
+
+
+def _is_proved(event: FirehoseEvent, directory: Directory) -> bool:
+    spoken = read_spoken(event)
+    try:
+        if spoken is not None:
+            prove_spoken(event, spoken, directory)
+    except VerificationError:
+        return False
+    return True

@@ -11,6 +11,7 @@ from parley.cli.options import Json, LogKey, Registrar, read_file, read_log_key,
 from parley.cli.output import moment, show, show_json
 from parley.identifiers import transaction_text
 from parley.proof import VerifiedMessage, verify_proof
+from parley.schemas import Message
 
 __all__ = ["register"]
 
@@ -45,7 +46,7 @@ def verify(
                 f"{proved.registrar.legal_name} (directory version {proved.sender_version})",
             ),
             ("at", moment(proved.event.at)),
-            ("said", message.content.decode("utf-8", "replace")),
+            ("said", _shown(message)),
             ("content type", message.content_type),
             (
                 "transaction",
@@ -76,7 +77,8 @@ def _row(proved: VerifiedMessage) -> dict[str, object]:
         "action": message.action,
         "sequence": message.sequence,
         "content_type": message.content_type,
-        "content": message.content.decode("utf-8", "replace"),
+        "encrypted": message.encryption is not None,
+        "content": _content(message),
         "transaction": transaction_text(record.transaction_id),
         "kind": record.kind,
         "outcome": record.outcome,
@@ -90,3 +92,13 @@ def _row(proved: VerifiedMessage) -> dict[str, object]:
         "log_size": proved.checkpoint.size,
         "log_root": proved.checkpoint.root.hex(),
     }
+
+
+def _content(message: Message) -> str | None:
+    """What was said, where it was said in clear."""
+    return None if message.encryption is not None else message.content.decode("utf-8", "replace")
+
+
+def _shown(message: Message) -> str:
+    said = _content(message)
+    return "(encrypted; `parley tx show` decrypts what we may read)" if said is None else said

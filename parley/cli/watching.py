@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from parley.cli.options import DEFAULT_PROFILE, Json, ProfileFile, profile_of
+from parley.cli.options import DEFAULT_PROFILE, Json, PasswordFile, ProfileFile, profile_of, reader_of
 from parley.cli.output import complain, show_json
 from parley.cli.telling import Teller
 from parley.directory import Directory
@@ -33,7 +33,11 @@ def watch(
         Path | None, typer.Option("--cursor", help="Resume from this file, and keep our place in it.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End where the firehose ends now.")] = False,
+    decrypt: Annotated[
+        bool, typer.Option("--decrypt", help="Read what is granted or disclosed to us, with our keystore.")
+    ] = False,
     profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
     """Follow the firehose: every event in order, without gap, with its chain hash and signatures checked.
@@ -49,7 +53,8 @@ def watch(
     try:
         with TopicReader(access, DIRECTORY) as entries, TopicReader(access, FIREHOSE, positions) as reader:
             feed = _DirectoryFeed(directory, entries)
-            _watch(reader, follower, feed, file, once=once, json=json)
+            teller = Teller(directory, reader_of(settings, password_file) if decrypt else None)
+            _watch(reader, follower, feed, file, teller, once=once, json=json)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
@@ -79,11 +84,11 @@ def _watch(
     follower: Follower,
     feed: _DirectoryFeed,
     file: CursorFile | None,
+    teller: Teller,
     *,
     once: bool,
     json: bool,
 ) -> None:
-    teller = Teller(feed.directory)
     saved = time.monotonic()
     while not (once and reader.at_end):
         for record in reader.poll(0.2):
