@@ -66,6 +66,7 @@ class Channels:
         self._epochs: dict[tuple[TransactionId, str], list[Epoch]] = {}
         self._keys: dict[ChannelEpoch, list[tuple[str, EpochKey]]] = {}
         self._named: set[TransactionId] = set()
+        self._openings: set[TransactionId] = set()
 
     def check(self, message: Message, channel: ChannelEpoch) -> None:
         """Demand that the sender of this opening may open that epoch (rules 1, 2 and 4).
@@ -95,6 +96,7 @@ class Channels:
         if terms.kind != CHANNEL_KIND:
             return
         self._named.add(channel.channel)
+        self._openings.add(message.transaction_id)
         members = tuple(party.participant for party in terms.parties)
         granted = dict.fromkeys(grant.reader for grant in message.encryption.grants)
         readers = tuple(reader for reader in granted if reader not in members)
@@ -136,6 +138,10 @@ class Channels:
     def is_named(self, channel: TransactionId) -> bool:
         """Whether this is a named channel's id rather than a private deal's."""
         return channel in self._named
+
+    def opens_epoch(self, transaction_id: TransactionId) -> bool:
+        """Whether this transaction opened an epoch of a named channel: what is posted in it stays under that epoch."""
+        return transaction_id in self._openings
 
     def newest(self, channel: TransactionId, opener: str) -> Epoch | None:
         """The newest epoch of that opener's channel to which we hold the key.

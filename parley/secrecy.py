@@ -99,8 +99,13 @@ class Secrecy:
         if opened is None:
             return message
         channel, opener, readers, padded = opened
-        if opener is not None and self.reader.channels.is_named(channel.channel):
-            newest = self.reader.channels.newest(channel.channel, opener)
+        channels = self.reader.channels
+        if (
+            opener is not None
+            and channels.is_named(channel.channel)
+            and not channels.opens_epoch(message.transaction_id)
+        ):
+            newest = channels.newest(channel.channel, opener)
             if newest is not None and set(parties) <= set(newest.members):
                 channel = newest.under
         if self.reader.speaks_under(message.transaction_id, channel):

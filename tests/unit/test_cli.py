@@ -389,6 +389,13 @@ class TestProfiles:
         ["send", "--to", "a"],
         ["send", "x", "--to", "a", "--finish"],
         ["send", "x", "--to", "a", "--deadline", "soon"],
+        ["send", "x", "--deal", "a", "--channel", "b"],
+        ["send", "x", "--deal", "a", "--private"],
+        ["send", "x", "--deal", "a", "--padded"],
+        ["send", "x", "--channel", "a", "--reader", "b"],
+        ["channel", "create", "desk"],
+        ["disclose", "a"],
+        ["disclose", "a", "--to", "b", "--message", "1", "--epoch"],
     ],
 )
 def test_a_wrong_command_line_ends_with_2(
@@ -399,7 +406,8 @@ def test_a_wrong_command_line_ends_with_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["verify", "--help"], ["tx", "--help"], ["tx", "show", "--help"]]
+    "arguments",
+    [["--help"], ["verify", "--help"], ["channel", "--help"], ["tx", "--help"], ["tx", "show", "--help"]],
 )
 def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0
