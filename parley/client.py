@@ -515,7 +515,7 @@ class Participant:
     def _said(self, fact: Said, record: bytes) -> InboxEvent | None:
         message, identity, _ = fact.spoken
         event = fact.event
-        content, access, problem = self.secrecy.reader.read(message, identity)
+        content, access, problem = self.secrecy.read(message, identity)
         said = DealMessage(
             identity,
             message.sequence,

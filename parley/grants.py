@@ -16,10 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from hmac import compare_digest
 from struct import Struct
 from typing import Protocol
-
-from nacl.bindings import sodium_memcmp
 
 from parley.directory import Directory
 from parley.encryption import KEY_BYTES, ContentKey, EpochKey, MessageKey, TransactionKey
@@ -179,7 +178,7 @@ def open_grant(message: Message, reader: str, decryptor: Decryptor) -> ContentKe
         scope = scope_of(message)
         secret, purpose = opened[:KEY_BYTES], opened[KEY_BYTES:]
         expected = _purpose(scope, message, encryption.channel, reader, grant.key_id)
-        if len(secret) != KEY_BYTES or not sodium_memcmp(purpose, expected):
+        if len(secret) != KEY_BYTES or not compare_digest(purpose, expected):
             raise GrantError(
                 f"the grant to {reader} was made for another message, reader or channel; refuse it, and ask the sender for its own"
             )

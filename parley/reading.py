@@ -25,6 +25,7 @@ from parley.encryption import (
     TransactionKey,
     commits_to,
     decrypt,
+    decrypt_committed,
     is_padded,
 )
 from parley.errors import EncryptionError, UnreadableError
@@ -144,7 +145,7 @@ class Reader:
         """
         for key, access, opener in self._candidates(message, identity, channel):
             if commits_to(message, key):
-                return decrypt(message, key), access, opener
+                return decrypt_committed(message, key), access, opener
         granted = self._granted(message, channel)
         content = decrypt(message, _message_key(granted, message))
         access, opener = self._learn(granted, message, identity, channel)
@@ -170,7 +171,7 @@ class Reader:
                 yield candidate, held.access, held.opener
 
     def _from_epochs(self, transaction_id: TransactionId, channel: ChannelEpoch) -> Iterator[_Held]:
-        access = self._access(channel)
+        access = self.access(channel)
         for opener, epoch in self.channels.keys(channel):
             yield _Held(epoch.transaction_key(transaction_id), access, opener)
         for epoch in self._disclosed_epochs.get(channel, ()):
@@ -201,13 +202,10 @@ class Reader:
             return "GRANT", None
         assert isinstance(key, EpochKey)
         self.channels.learn(channel, message.sender, key)
-        access = self._access(channel)
+        access = self.access(channel)
         held = _Held(key.transaction_key(message.transaction_id), access, message.sender)
         self._hold(message.transaction_id, channel, held)
         return access, message.sender
-
-    def _access(self, channel: ChannelEpoch) -> Access:
-        return "CHANNEL" if self.channels.is_named(channel.channel) else "GRANT"
 
     def _hold(self, transaction_id: TransactionId, channel: ChannelEpoch, held: _Held) -> None:
         keys = self._transaction(transaction_id).keys.setdefault(channel, [])
@@ -259,6 +257,10 @@ class Reader:
         """How the transaction was opened, if privately and as far as we were shown."""
         transaction = self._transactions.get(transaction_id)
         return None if transaction is None else transaction.opened
+
+    def access(self, channel: ChannelEpoch) -> Access:
+        """How what is said under this epoch is read by who was granted its key."""
+        return "CHANNEL" if self.channels.is_named(channel.channel) else "GRANT"
 
     def speaks_under(self, transaction_id: TransactionId, channel: ChannelEpoch) -> bool:
         """Whether something that we could read was said in the transaction under this epoch."""

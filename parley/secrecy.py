@@ -10,10 +10,13 @@ from parley.encryption import ContentKey, EpochKey, MessageKey, encrypt
 from parley.errors import ChannelError, EncryptionError
 from parley.grants import Decryptor, make_grants, open_grant, reader_keys
 from parley.identifiers import transaction_text
-from parley.reading import Reader
-from parley.schemas import ChannelEpoch, KeyGrant, Message
+from parley.reading import Reader, Reading
+from parley.schemas import ChannelEpoch, KeyGrant, Message, MessageId
 
 __all__ = ["Secrecy"]
+
+_ON_THEIR_WAY = 1_024
+"""Own messages whose clear content is remembered until their receipt comes."""
 
 
 class Secrecy:
@@ -24,6 +27,15 @@ class Secrecy:
         self._participant = participant
         self._directory = directory
         self._decryptor = decryptor
+        self._own: dict[bytes, tuple[Message, Reading]] = {}
+
+    def read(self, message: Message, identity: MessageId) -> Reading:
+        """As ``reader.read``; our own words, while they are on their way, without decrypting what was just encrypted."""
+        if message.encryption is not None and self._own:
+            said, reading = self._own.pop(message.encryption.nonce, (None, None))
+            if reading is not None and said == message:
+                return reading
+        return self.reader.read(message, identity)
 
     def open_epoch(
         self, opening: Message, channel: ChannelEpoch, readers: Iterable[str] = (), *, padded: bool = False
@@ -108,9 +120,14 @@ class Secrecy:
             newest = channels.newest(channel.channel, opener)
             if newest is not None and set(parties) <= set(newest.members):
                 channel = newest.under
-        if self.reader.speaks_under(message.transaction_id, channel):
-            readers = ()
-        return self._under(message, channel, opener, readers, padded=padded)
+        if not self.reader.speaks_under(message.transaction_id, channel):
+            return self._under(message, channel, opener, readers, padded=padded)
+        said = self._under(message, channel, opener, (), padded=padded)
+        assert said.encryption is not None
+        self._own[said.encryption.nonce] = said, Reading(message.content, self.reader.access(channel))
+        if len(self._own) > _ON_THEIR_WAY:
+            del self._own[next(iter(self._own))]
+        return said
 
     def _under(
         self,
@@ -126,7 +143,7 @@ class Secrecy:
             message,
             key.message_key(message.sequence, message.sender),
             channel=channel,
-            grants=self._grants(key, message, channel, readers),
+            grants=self._grants(key, message, channel, readers) if readers else (),
             padded=padded,
         )
 

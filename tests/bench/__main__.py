@@ -17,6 +17,7 @@ from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
 from tests.bench.floor import verifications_per_second
 from tests.bench.latency import inbox_latency
+from tests.bench.privacy import private_costs
 from tests.bench.projection import projected
 from tests.bench.sealing import merkle_leaves_per_second, sealed_per_second
 from tests.bench.state import bytes_per_open_transaction
@@ -28,6 +29,8 @@ TARGETS = {
     "router_ratio": "0.5 or more",
     "router_ratio_flushed": "0.33 or more",
     "inbox_p99_ms": "under 100",
+    "private_client_ratio": "1.3 or less",
+    "private_router_ratio": "1.0",
 }
 MEANINGS = {
     "floor_per_second": "Ed25519 verifications a second, libsodium, all cores (the floor)",
@@ -43,6 +46,10 @@ MEANINGS = {
     "merkle_leaves_per_second": "Merkle leaves a second",
     "projected_per_second": "events projected into PostgreSQL a second",
     "bytes_per_open_transaction": "router's memory for an open transaction, bytes",
+    "private_client_us": "a private message at both clients, µs of one core",
+    "private_client_ratio": "  as a ratio to the same in clear",
+    "private_router_us": "  at the router",
+    "private_router_ratio": "  as a ratio to the same in clear",
 }
 
 
@@ -52,6 +59,11 @@ def measure(messages: int, warm_up: int, say: Callable[[str], None]) -> dict[str
     say("memory and trees")
     found["bytes_per_open_transaction"] = bytes_per_open_transaction()
     found["merkle_leaves_per_second"] = merkle_leaves_per_second()
+    say("private messages")
+    clear, private = private_costs()
+    found["private_client_us"], found["private_router_us"] = private
+    found["private_client_ratio"] = private.client / clear.client
+    found["private_router_ratio"] = private.router / clear.router
     say("projecting into PostgreSQL")
     found["projected_per_second"] = projected().events
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:

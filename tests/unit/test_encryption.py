@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
+from nacl.bindings import (
+    crypto_aead_xchacha20poly1305_ietf_encrypt,
+    crypto_generichash_blake2b_salt_personal,
+)
 
 from parley.encryption import (
     ALGORITHM,
@@ -183,6 +186,18 @@ class TestTheHierarchy:
         assert (
             message.commitment().hex() == "07f14572f98119fea39eabe7c875e00a2ab74e1c85993e8747c61bf9ec3937fe"
         )
+
+    def test_the_derivation_is_libsodiums(self) -> None:
+        identity = transaction_id("any")
+        transaction = self.EPOCH.transaction_key(identity)
+        derived = crypto_generichash_blake2b_salt_personal(
+            identity, 32, self.EPOCH.secret, person=b"parley/txkey/1"
+        )
+        assert transaction.secret == derived
+        derived = crypto_generichash_blake2b_salt_personal(
+            (7).to_bytes(8, "big") + b"alpha", 32, transaction.secret, person=b"parley/msgkey/1"
+        )
+        assert transaction.message_key(7, "alpha").secret == derived
 
     def test_a_key_of_one_level_is_not_one_of_another(self) -> None:
         assert TransactionKey(bytes(32)) != EpochKey(bytes(32))
