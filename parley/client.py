@@ -15,8 +15,8 @@ from typing import Generic, Self, TypeVar
 
 from parley.acknowledgement import Acknowledgements, Arrival
 from parley.book import Ahead, Book, Doubtful, Expired, Said
-from parley.custody import Signatory
 from parley.channel import EPOCH_LASTS, Channel, open_channel
+from parley.custody import Decryptor, Signatory
 from parley.deal import (
     Accepted,
     Content,
@@ -38,7 +38,6 @@ from parley.errors import (
     RefusedError,
     TransportError,
 )
-from parley.grants import Decryptor
 from parley.identifiers import new_transaction_id
 from parley.mailbox import Mailbox, Offer
 from parley.outbox import Outbox

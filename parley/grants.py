@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from struct import Struct
-from typing import Protocol
 
+from parley.custody import Decryptor
 from parley.directory import Directory
 from parley.encryption import KEY_BYTES, ContentKey, EpochKey, MessageKey, TransactionKey
 from parley.errors import EncryptionError, GrantError, KeystoreError, UnsealingError
@@ -28,7 +28,6 @@ from parley.schemas import ChannelEpoch, KeyGrant, KeyId, Message, PublicKey, Sc
 
 __all__ = [
     "CHANNEL_KIND",
-    "Decryptor",
     "KeyRing",
     "check_grants",
     "make_grants",
@@ -49,22 +48,8 @@ _SCOPES: dict[Scope, tuple[int, type[ContentKey]]] = {
 }
 
 
-class Decryptor(Protocol):
-    """Whoever holds our X25519 keys, old ones included."""
-
-    def unseal(self, key_id: KeyId, box: bytes) -> bytes:
-        """What was sealed (libsodium's sealed box) to our key of this id.
-
-        Raises:
-            KeystoreError: the key is not held.
-            UnsealingError: the box does not open with it.
-
-        """
-        ...
-
-
 class KeyRing:
-    """A decryptor of keys in memory, such as a keystore's ``encryption_keys()``."""
+    """A decryptor of keys in memory; a keystore is one of keys in a file."""
 
     __slots__ = ("_keys",)
 
@@ -72,7 +57,7 @@ class KeyRing:
         self._keys = {key.id: key for key in keys}
 
     def unseal(self, key_id: KeyId, box: bytes) -> bytes:
-        """As :meth:`Decryptor.unseal` says."""
+        """As `parley.custody.Decryptor` says."""
         held = self._keys.get(key_id)
         if held is None:
             raise KeystoreError(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from parley.channels import CHANNEL_TYPE, Channels, channel_name
+from parley.custody import Decryptor
 from parley.disclosure import (
     DISCLOSURE_TYPE,
     epoch_key,
@@ -29,7 +30,7 @@ from parley.encryption import (
     is_padded,
 )
 from parley.errors import EncryptionError, UnreadableError
-from parley.grants import Decryptor, check_grants, open_grant, scope_of
+from parley.grants import check_grants, open_grant, scope_of
 from parley.schemas import ChannelEpoch, DisclosedKey, Message, MessageId, TransactionId
 
 __all__ = ["Access", "Opened", "Reader", "Reading"]
@@ -90,7 +91,7 @@ class Reader:
         """Without a ``decryptor`` only what is in clear can be read."""
         self.participant = participant
         self.channels = Channels()
-        self._decryptor = decryptor
+        self._unsealer = decryptor
         self._transactions: dict[TransactionId, _Transaction] = {}
         self._ended: dict[TransactionId, None] = {}
         self._disclosed_epochs: dict[ChannelEpoch, list[EpochKey]] = {}
@@ -180,8 +181,8 @@ class Reader:
     def _granted(self, message: Message, channel: ChannelEpoch | None) -> ContentKey:
         """The key that this message grants to us; raises EncryptionError where it grants none."""
         granted = None
-        if self._decryptor is not None:
-            granted = open_grant(message, self.participant, self._decryptor)
+        if self._unsealer is not None:
+            granted = open_grant(message, self.participant, self._unsealer)
         if granted is None:
             what = "it" if channel is None else "it, nor to the channel it was said in,"
             raise UnreadableError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from parley.channels import Epoch
+from parley.custody import Decryptor
 from parley.directory import Directory
 from parley.encryption import ContentKey, EpochKey, MessageKey, encrypt
 from parley.errors import ChannelError, EncryptionError
-from parley.grants import Decryptor, make_grants, open_grant, reader_keys
+from parley.grants import make_grants, open_grant, reader_keys
 from parley.identifiers import transaction_text
 from parley.reading import Reader, Reading
 from parley.schemas import ChannelEpoch, KeyGrant, Message, MessageId
@@ -26,7 +27,7 @@ class Secrecy:
         self.reader = Reader(participant, decryptor)
         self._participant = participant
         self._directory = directory
-        self._decryptor = decryptor
+        self._unsealer = decryptor
         self._own: dict[bytes, tuple[Message, Reading]] = {}
 
     def read(self, message: Message, identity: MessageId) -> Reading:
@@ -159,7 +160,7 @@ class Secrecy:
 
     def _checked(self, message: Message) -> Message:
         """The message, if we can read it ourselves: nobody may lose what it said."""
-        if self._decryptor is None or open_grant(message, self._participant, self._decryptor) is None:
+        if self._unsealer is None or open_grant(message, self._participant, self._unsealer) is None:
             raise EncryptionError(
                 f"none of the encryption keys that {self._participant} has in the directory is at hand, so that transaction "
                 f"{transaction_text(message.transaction_id)} would not be readable by ourselves; connect with the keystore's keys"

@@ -106,8 +106,7 @@ def _message(me: Participant, past: BlockStore | None, identity: TransactionId, 
 def _sealed(data: bytes) -> DealMessage | None:
     """A message of a block store as a deal has it; its content is not needed."""
     event = sealed_event(data)
-    spoken = read_spoken(event) if isinstance(event, FirehoseEvent) else None
-    if spoken is None:
+    if not isinstance(event, FirehoseEvent) or (spoken := read_spoken(event)) is None:
         return None
     message = spoken.message
     return DealMessage(

@@ -142,7 +142,9 @@ def _show_sealed(
     sealed = store.block(place.height).transactions[place.leaf_index]
     events = [sealed_event(data) for data in sealed.events]
     reader = None
-    if settings is not None and any(isinstance(event, FirehoseEvent) and is_private(event) for event in events):
+    if settings is not None and any(
+        isinstance(event, FirehoseEvent) and is_private(event) for event in events
+    ):
         reader = _reader(settings, password_file)
     if reader is not None:
         learn(reader, sealed_events(store))

@@ -38,12 +38,14 @@ def test_required_readers_come_from_the_environment_as_json(monkeypatch: pytest.
     monkeypatch.setenv(
         "PARLEY_ROUTER_REQUIRED_READERS", '{"dvp": ["regulator", "csd"], "otc": ["regulator"]}'
     )
-    settings = RouterSettings(
-        kafka_bootstrap="127.0.0.1:1",
-        kafka_username="router",
-        kafka_password_file=Path("password"),
-        registrar_key="00" * 32,
-        key_file=Path("seed"),
+    settings = RouterSettings.model_validate(
+        {
+            "kafka_bootstrap": "127.0.0.1:1",
+            "kafka_username": "router",
+            "kafka_password_file": Path("password"),
+            "registrar_key": "00" * 32,
+            "key": "seed",
+        }
     )
     assert settings.limits().required_readers == {
         "dvp": frozenset({"regulator", "csd"}),
