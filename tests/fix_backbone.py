@@ -17,6 +17,7 @@ from deploy.kafka import Kafka
 from deploy.process import ChildProcess, text_after
 from parley.client import Participant
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
+from parley.grants import KeyRing
 from parley.kafka import KafkaAccess, KafkaTransport
 from parley.keys import public_key
 from parley.schemas import DirectoryEntry
@@ -24,7 +25,7 @@ from streams.catalogue import Role
 from streams.crashpoint import VARIABLE
 from streams.processor import READY
 from streams.reader import Reader
-from tests.synthetic_ledger import signing_key
+from tests.synthetic_ledger import encryption_key, signing_key
 
 __all__ = ["RunningBackbone", "entry_of", "own_backbone", "running_backbone"]
 
@@ -74,6 +75,7 @@ class RunningBackbone:
             participant=name,
             key=signing_key(name),
             registrar=self.registrar,
+            decryptor=KeyRing([encryption_key(name)]),
         )
 
     def reader(self) -> Reader:
@@ -130,10 +132,11 @@ class RunningBackbone:
 
 
 def entry_of(name: str, *addresses: str) -> DirectoryEntry:
-    """The entry of a bank with the key of that name, at these addresses or at its name."""
-    keys = (public_key(signing_key(name).public),)
+    """The entry of a bank with the keys of that name, at these addresses or at its name."""
+    signing = (public_key(signing_key(name).public),)
+    encryption = (public_key(encryption_key(name).public),)
     return DirectoryEntry(
-        name, f"{name.title()} plc", None, None, "DE", "BANK", keys, (), addresses or (name,)
+        name, f"{name.title()} plc", None, None, "DE", "BANK", signing, encryption, addresses or (name,)
     )
 
 
