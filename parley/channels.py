@@ -172,7 +172,7 @@ def channel_name(content: bytes) -> str | None:
     """The name that an opening's content gives; ``None`` where it gives none."""
     try:
         value = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     name = value.get("name") if isinstance(value, dict) else None
     return name if isinstance(name, str) else None

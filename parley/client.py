@@ -32,13 +32,14 @@ from parley.deal import (
 from parley.directory import Directory
 from parley.disclosure import DISCLOSURE_KIND, DISCLOSURE_TYPE, write_disclosure
 from parley.errors import (
+    ChannelError,
     DirectoryError,
     MalformedError,
     ParleyError,
     RefusedError,
     TransportError,
 )
-from parley.identifiers import new_transaction_id
+from parley.identifiers import new_transaction_id, transaction_text
 from parley.mailbox import Mailbox, Offer
 from parley.outbox import Outbox
 from parley.schemas import (
@@ -384,9 +385,24 @@ class Participant:
         """The channels that we hold keys to."""
         return tuple(Channel(self, epoch.id, epoch.opener) for epoch in self.secrecy.reader.channels)
 
-    def channel(self, transaction_id: TransactionId) -> Channel | None:
-        """The channel with this id."""
-        return next((channel for channel in self.channels if channel.id == transaction_id), None)
+    def channel(self, transaction_id: TransactionId, opener: str | None = None) -> Channel | None:
+        """The channel with this id, opened by ``opener``, who must be named where a stranger claims the same id.
+
+        Raises:
+            ChannelError: several participants claim it, and ``opener`` is not given.
+
+        """
+        found = [
+            channel
+            for channel in self.channels
+            if channel.id == transaction_id and opener in (None, channel.opener)
+        ]
+        if len(found) > 1:
+            raise ChannelError(
+                f"{' and '.join(channel.opener for channel in found)} each told us of a channel with the id "
+                f"{transaction_text(transaction_id)}, and only one of them opened it; name whom you mean"
+            )
+        return found[0] if found else None
 
     def now(self) -> int:
         """The participant's clock; ms since the Unix epoch."""

@@ -57,7 +57,8 @@ class Reading(NamedTuple):
 class Opened(NamedTuple):
     """How a private transaction was opened: what its later messages follow."""
 
-    channel: ChannelEpoch
+    channel: ChannelEpoch | None
+    """``None`` where the opening has a key of its own, which is no key for what follows."""
     channel_opener: str | None
     """Whose channel it is, told by the key that fits; ``None`` where we hold none that was granted."""
     readers: tuple[str, ...]
@@ -108,29 +109,31 @@ class Reader:
             return Reading(None, "NONE", error)
 
     def _read(self, message: Message, identity: MessageId, channel: ChannelEpoch | None) -> Reading:
-        check_grants(message)
-        if message.terms is not None and channel is not None:
+        if message.terms is not None:
             return self._read_opening(message, identity, channel)
+        check_grants(message)
         content, access, _ = self._open(message, identity, channel)
         self._heed(message, content)
         return Reading(content, access)
 
-    def _read_opening(self, message: Message, identity: MessageId, channel: ChannelEpoch) -> Reading:
+    def _read_opening(self, message: Message, identity: MessageId, channel: ChannelEpoch | None) -> Reading:
         assert message.terms is not None
         assert message.encryption is not None
-        opens_epoch = scope_of(message) == "EPOCH"
-        if opens_epoch:
-            self.channels.check(message, channel)
-            self.channels.opened(message, channel, None)
         parties = {party.participant for party in message.terms.parties}
         granted = dict.fromkeys(grant.reader for grant in message.encryption.grants)
         readers = tuple(reader for reader in granted if reader not in parties)
         opened = Opened(channel, None, readers, is_padded(message.content))
         transaction = self._transaction(message.transaction_id)
+        # First of all, whatever is wrong with it: so that no answer to it ever goes in clear.
         transaction.opened = transaction.opened or opened
+        check_grants(message)
+        opens_epoch = channel is not None and scope_of(message) == "EPOCH"
+        if channel is not None and opens_epoch:
+            self.channels.check(message, channel)
+            self.channels.opened(message, channel, None)
         content, access, opener = self._open(message, identity, channel)
         transaction.opened = opened._replace(channel_opener=opener)
-        if opens_epoch and message.content_type == CHANNEL_TYPE:
+        if channel is not None and opens_epoch and message.content_type == CHANNEL_TYPE:
             self.channels.opened(message, channel, channel_name(content))
         self._heed(message, content)
         return Reading(content, access)
@@ -138,16 +141,24 @@ class Reader:
     def _open(
         self, message: Message, identity: MessageId, channel: ChannelEpoch | None
     ) -> tuple[bytes, Access, str | None]:
-        """The content, how it was read, and whose channel's key opened it.
+        """The content, how it was read, and whose channel's key opened it; by a key that was granted rather than one disclosed.
 
         Raises:
             EncryptionError: no key that we hold, or are granted here, opens it.
 
         """
+        disclosed: MessageKey | None = None
         for key, access, opener in self._candidates(message, identity, channel):
             if commits_to(message, key):
-                return decrypt_committed(message, key), access, opener
-        granted = self._granted(message, channel)
+                if access != "DISCLOSURE":
+                    return decrypt_committed(message, key), access, opener
+                disclosed = key
+        try:
+            granted = self._granted(message, channel)
+        except UnreadableError:
+            if disclosed is None:
+                raise
+            return decrypt_committed(message, disclosed), "DISCLOSURE", None
         content = decrypt(message, _message_key(granted, message))
         access, opener = self._learn(granted, message, identity, channel)
         return content, access, opener
@@ -293,7 +304,7 @@ class Reader:
     def epoch_keys(self, transaction_id: TransactionId) -> Iterator[DisclosedKey]:
         """What would disclose all that is said under the epoch that a transaction was opened under, if its key was granted to us."""
         opened = self.opened(transaction_id)
-        if opened is not None:
+        if opened is not None and opened.channel is not None:
             for _, key in self.channels.keys(opened.channel):
                 yield epoch_key(opened.channel, key)
 

@@ -8,7 +8,7 @@ from parley.channels import Epoch
 from parley.custody import Decryptor
 from parley.directory import Directory
 from parley.encryption import ContentKey, EpochKey, MessageKey, encrypt
-from parley.errors import ChannelError, EncryptionError
+from parley.errors import ChannelError, EncryptionError, UnreadableError
 from parley.grants import make_grants, open_grant, reader_keys
 from parley.identifiers import transaction_text
 from parley.reading import Reader, Reading
@@ -92,8 +92,10 @@ class Secrecy:
             )
         return self._under(opening, epoch.under, epoch.opener, tuple(readers), padded=padded)
 
-    def alone(self, message: Message, readers: Iterable[str], *, padded: bool = False) -> Message:
+    def alone(self, message: Message, readers: Iterable[str]) -> Message:
         """The message under a key of its own, granted to ``readers`` and to ourselves; errors as for :meth:`open_epoch`."""
+        opened = self.reader.opened(message.transaction_id)
+        padded = opened is not None and opened.padded
         key = MessageKey.generate()
         grants = self._grants(key, message, None, (self._participant, *readers))
         return self._checked(encrypt(message, key, grants=grants, padded=padded))
@@ -105,13 +107,17 @@ class Secrecy:
         who was removed reads no more of it.
 
         Raises:
-            UnreadableError: the transaction is private, and no key to it was granted to us.
+            UnreadableError: the transaction is private, and no key to speak in it was granted to us.
 
         """
         opened = self.reader.opened(message.transaction_id)
         if opened is None:
             return message
         channel, opener, readers, padded = opened
+        if channel is None:
+            raise UnreadableError(
+                "the opening was encrypted with a key of its own, so that there is none to answer under; name who reads the answer"
+            )
         channels = self.reader.channels
         if (
             opener is not None

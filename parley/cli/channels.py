@@ -15,7 +15,9 @@ from parley.identifiers import transaction_text
 
 __all__ = ["register"]
 
-Identity = Annotated[str, typer.Argument(help="The channel's id.")]
+Identity = Annotated[
+    str, typer.Argument(help="The channel's id; ID@OPENER where several participants claim it.")
+]
 Members = Annotated[list[str], typer.Option("--member", help="A participant; may be repeated.")]
 
 

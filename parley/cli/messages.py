@@ -229,8 +229,9 @@ def connection(profile: Path, password_file: Path | None) -> Participant:
 
 
 def channel_of(me: Participant, identity: str) -> Channel:
-    """The channel with this id among those that we read; raises ParleyError where there is none."""
-    found = me.channel(parse_transaction_id(identity))
+    """The channel with this id (``id@opener`` where several claim it) among those that we read; raises ParleyError where there is none."""
+    number, _, opener = identity.partition("@")
+    found = me.channel(parse_transaction_id(number), opener or None)
     if found is None:
         raise ParleyError(
             f"no key to channel {identity} is in the inbox of {me.address}; `parley channel show` lists our channels"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from parley.channels import channel_name
 from parley.errors import GrantError, UnreadableError
 from parley.grants import make_grants
 from parley.reading import Reader
@@ -167,3 +168,12 @@ class TestOnlyTheOpenerGrants:
         assert read(auditor, granted) == (b"for the auditor too", "GRANT", None)
         assert content(auditor, room.encrypted(deal.message("beta", content=b"and this"))) == b"and this"
         assert content(auditor, elsewhere(room, "alpha", b"not this")) is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no JSON", b"[]", b'{"name": 7}', b"\xff", b"[" * 200_000],
+    ids=["empty", "text", "a list", "a number", "not UTF-8", "nested too deep"],
+)
+def test_an_opening_that_gives_no_name_is_an_opening_without_a_name(content: bytes) -> None:
+    assert channel_name(content) is None

@@ -18,7 +18,7 @@ from parley.errors import ChannelError, EncryptionError, RefusedError, Unreadabl
 from parley.events import prove_spoken, read_spoken
 from parley.grants import KeyRing
 from parley.reading import Reader, Reading
-from parley.schemas import FirehoseEvent, TransactionId, decode
+from parley.schemas import ChannelEpoch, FirehoseEvent, Hash, Message, TransactionId, decode
 from tests.memory_backbone import MemoryBackbone
 from tests.synthetic_ledger import encryption_key, signing_key
 
@@ -416,9 +416,79 @@ class TestAChannel:
         with pytest.raises(RefusedError, match=r"CLOSED|DEADLINE_PASSED"):
             await post
 
+    async def test_where_a_stranger_claims_its_id_the_opener_must_be_named(
+        self, backbone: MemoryBackbone, channel: Channel, beta: Participant
+    ) -> None:
+        async with connected(backbone, "delta") as delta:
+            pretence = beta.opening(
+                ["delta"], kind="channel", deadline=MINUTES, content=b"{}", pipeline=channel.epoch.pipeline
+            )
+            await beta.submit(beta.secrecy.open_epoch(pretence, ChannelEpoch(channel.id, 1)))
+            await channel.add("delta")
+            await until(lambda: len(delta.channels) == 2)
+            with pytest.raises(ChannelError, match="name whom you mean"):
+                delta.channel(channel.id)
+            true = delta.channel(channel.id, "alpha")
+            assert true is not None
+            await true.post("to the true one")
+        assert (await next_of(channel.deal)).text == "to the true one"
+
     async def test_it_shows_who_is_in_it_and_no_keys(self, channel: Channel) -> None:
         assert "epoch 0, alpha, beta, gamma" in repr(channel)
         assert "syndicate" not in repr(channel) + repr(channel.epoch)
+
+
+class TestNothingPrivateIsAnsweredInClear:
+    """Whatever a counterpart gets wrong in its opening, on purpose or not."""
+
+    async def answered(self, backbone: MemoryBackbone, alpha: Participant, opening: Message) -> None:
+        await alpha.submit(opening)
+        async with connected(backbone, "beta") as beta:
+            theirs = await next_of(beta.opened())
+            with pytest.raises(UnreadableError):
+                await theirs.send("an answer that must not go in clear")
+        assert len(record(backbone)) == 1
+
+    def opening(self, alpha: Participant) -> Message:
+        return alpha.opening(["beta"], kind="dvp", deadline=MINUTES, content=SECRET)
+
+    async def test_an_opening_that_names_a_key_twice(
+        self, backbone: MemoryBackbone, alpha: Participant
+    ) -> None:
+        message = self.opening(alpha)
+        good = alpha.secrecy.open_epoch(message, ChannelEpoch(message.transaction_id, 0))
+        assert good.encryption is not None
+        grants = good.encryption.grants
+        twice = good.encryption._replace(grants=(*grants, grants[-1]))
+        await self.answered(backbone, alpha, good._replace(encryption=twice))
+
+    async def test_an_opening_of_an_epoch_that_is_not_the_first(
+        self, backbone: MemoryBackbone, alpha: Participant
+    ) -> None:
+        message = self.opening(alpha)
+        wrong = alpha.secrecy.open_epoch(message, ChannelEpoch(message.transaction_id, 3))
+        await self.answered(backbone, alpha, wrong)
+
+    async def test_an_opening_that_commits_to_another_key(
+        self, backbone: MemoryBackbone, alpha: Participant
+    ) -> None:
+        message = self.opening(alpha)
+        good = alpha.secrecy.open_epoch(message, ChannelEpoch(message.transaction_id, 0))
+        assert good.encryption is not None
+        await self.answered(
+            backbone, alpha, good._replace(encryption=good.encryption._replace(commitment=Hash(bytes(32))))
+        )
+
+    async def test_an_opening_with_a_key_of_its_own(
+        self, backbone: MemoryBackbone, alpha: Participant
+    ) -> None:
+        alone = alpha.secrecy.alone(self.opening(alpha), ["beta"])
+        await self.answered(backbone, alpha, alone)
+        async with connected(backbone, "beta") as beta:
+            theirs = beta.deal(alone.transaction_id)
+            assert theirs is not None
+            assert texts(theirs.messages) == [SECRET]
+            await theirs.send("for alpha", readers=["alpha"])
 
 
 class TestDisclosure:

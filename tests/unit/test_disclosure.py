@@ -132,6 +132,17 @@ def test_a_disclosed_key_is_never_spoken_under(record: Record, scope: str) -> No
     assert spoken == record.deal.keys[0].transaction_key(record.deal.id)
 
 
+def test_a_key_disclosed_before_its_grant_is_seen_takes_nothing_from_the_grant(record: Record) -> None:
+    """Or a fellow party could keep us from answering."""
+    beta = reader("beta")
+    read(beta, disclosure(record.alpha().transaction_keys(record.deal.id), to="beta"))
+    assert read(beta, record.talk[0]) == (b"one", "GRANT", None)
+    opened = beta.opened(record.deal.id)
+    assert opened is not None
+    spoken = beta.transaction_key(record.deal.id, record.deal.under, opened.channel_opener)
+    assert spoken == record.deal.keys[0].transaction_key(record.deal.id)
+
+
 def test_there_must_be_something_to_disclose(record: Record) -> None:
     with pytest.raises(EncryptionError, match="nothing to disclose"):
         disclosure(reader("mallory").transaction_keys(record.deal.id))
