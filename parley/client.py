@@ -9,9 +9,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Self
 
 from parley.acknowledgement import Acknowledgements, Arrival
 from parley.book import Ahead, Book, Doubtful, Expired, Said
@@ -26,21 +26,19 @@ from parley.deal import (
     Received,
     TimedOut,
     Unverified,
-    content_of,
-    recipients,
 )
 from parley.directory import Directory
 from parley.disclosure import DISCLOSURE_KIND, DISCLOSURE_TYPE, write_disclosure
 from parley.errors import (
     ChannelError,
     DirectoryError,
-    MalformedError,
     ParleyError,
     RefusedError,
     TransportError,
 )
-from parley.identifiers import new_transaction_id, transaction_text
+from parley.identifiers import transaction_text
 from parley.mailbox import Mailbox, Offer
+from parley.opening import Deadline, write_opening
 from parley.outbox import Outbox
 from parley.schemas import (
     ChannelEpoch,
@@ -50,17 +48,14 @@ from parley.schemas import (
     Reference,
     Rejection,
     Scope,
-    Terms,
     TransactionId,
 )
 from parley.secrecy import Secrecy
+from parley.taking import Taking, deal_of
 from parley.transport import Arrivals, InboxRecord, Transport
 from parley.view import DealView
 
 __all__ = ["Participant", "connect"]
-
-OPENING_COUNTS_FOR = 120_000
-"""How long an opening may take to arrive unless said otherwise, in ms."""
 
 _TICK = 0.25
 """Seconds between looks at what waits for an answer."""
@@ -69,10 +64,6 @@ _DISCLOSURE_LASTS = timedelta(hours=1)
 """How long the two messages of a disclosure may take."""
 _DIRECTORY_PATIENCE = 10.0
 """Seconds a record may wait for the directory version it was judged by."""
-
-Deadline = datetime | timedelta
-"""A moment (with its time zone), or how long from now."""
-T = TypeVar("T")
 
 
 def connect(
@@ -283,37 +274,21 @@ class Participant:
         pipeline: int | None = None,
     ) -> Message:
         """The message that would open a transaction, in clear and not sent; arguments as for :meth:`open`."""
-        now = self._clock()
         own = Party(self.participant, self.address)
         others = [party if isinstance(party, Party) else self._party(party) for party in parties]
-        ends = _moment(deadline, now)
-        terms = Terms(
+        return write_opening(
+            (own, *(party for party in others if party.participant != self.participant)),
+            self._clock(),
+            self._transport.pipelines,
             kind=kind,
-            parties=(own, *(party for party in others if party.participant != self.participant)),
-            deadline=ends,
-            open_until=min(ends, now + OPENING_COUNTS_FOR)
-            if open_until is None
-            else _moment(open_until, now),
+            deadline=deadline,
+            content=content,
+            content_type=content_type,
             finish_rule=finish_rule,
-        )
-        transaction_id = new_transaction_id(now)
-        data, media_type = content_of(content, content_type)
-        if pipeline is None:
-            pipeline = int.from_bytes(transaction_id[8:], "big") % self._transport.pipelines
-        return Message(
-            transaction_id=transaction_id,
+            to=to,
+            references=references,
+            open_until=open_until,
             pipeline=pipeline,
-            sequence=0,
-            previous=None,
-            sender=self.participant,
-            recipients=recipients(terms.parties, self.participant, to),
-            sent_at=now,
-            action="OPEN",
-            terms=terms,
-            content_type=media_type,
-            content=data,
-            encryption=None,
-            references=tuple(references),
         )
 
     def _party(self, name: str) -> Party:
@@ -421,11 +396,11 @@ class Participant:
 
     def inbox(self, *, follow: bool = True) -> AsyncIterator[InboxEvent]:
         """Everything that comes, in order, as far as nobody else takes it first; without ``follow``, what is there now."""
-        return _Taking(self, self._inbox, lambda event: event, follow=follow)
+        return Taking(self, self._inbox, lambda event: event, follow=follow)
 
     def opened(self) -> AsyncIterator[Deal]:
         """The deals that others open; raises VerificationError for a record that verifies for no deal."""
-        return _Taking(self, self._opened, _deal_of)
+        return Taking(self, self._opened, deal_of)
 
     def claim(self, offset: int) -> None:
         """Note that the application has the event that came at ``offset``, but may not be done with it."""
@@ -575,47 +550,3 @@ class Participant:
             self._opened.put(offer)
         else:
             deal.offer(offer)
-
-
-class _Taking(AsyncIterator[T], Generic[T]):
-    """Takes events from a mailbox; asking for the next acknowledges the one before."""
-
-    def __init__(
-        self,
-        client: Participant,
-        mailbox: Mailbox[InboxEvent],
-        read: Callable[[InboxEvent], T],
-        *,
-        follow: bool = True,
-    ) -> None:
-        self._client = client
-        self._mailbox = mailbox
-        self._read = read
-        self._follow = follow
-        self._last: int | None = None
-
-    async def __anext__(self) -> T:
-        if self._last is not None:
-            self._client.acknowledge(self._last)
-            self._last = None
-        offer = await self._mailbox.next(wait=self._follow)
-        if offer is None:
-            raise StopAsyncIteration
-        event = offer.take()
-        self._last = offer.offset
-        self._client.claim(offer.offset)
-        return self._read(event)
-
-
-def _deal_of(event: InboxEvent) -> Deal:
-    if isinstance(event, Unverified):
-        raise event.error
-    return event.deal
-
-
-def _moment(deadline: Deadline, now: int) -> int:
-    if isinstance(deadline, timedelta):
-        return now + deadline // timedelta(milliseconds=1)
-    if deadline.tzinfo is None:
-        raise MalformedError("a deadline without a time zone is ambiguous; give one such as datetime.UTC")
-    return (deadline - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
