@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from parley.channel import Channel
     from parley.client import Participant, connect
     from parley.custody import Signatory, load_signatory
     from parley.deal import (
@@ -19,25 +20,37 @@ if TYPE_CHECKING:
         TimedOut,
         Unverified,
     )
-    from parley.errors import ParleyError, RefusedError, TransportError, VerificationError
+    from parley.errors import (
+        EncryptionError,
+        ParleyError,
+        RefusedError,
+        TransportError,
+        VerificationError,
+    )
+    from parley.grants import KeyRing
     from parley.kafka import KafkaAccess, KafkaTransport
     from parley.keys import SigningKey
     from parley.keystore import Keystore
     from parley.outbox import CONTENT_LIMIT
+    from parley.reading import Reader
     from parley.schemas import Party
 
 __all__ = [
     "CONTENT_LIMIT",
     "Accepted",
+    "Channel",
     "Deal",
     "DealMessage",
+    "EncryptionError",
     "InboxEvent",
     "KafkaAccess",
     "KafkaTransport",
+    "KeyRing",
     "Keystore",
     "ParleyError",
     "Participant",
     "Party",
+    "Reader",
     "Received",
     "RefusedError",
     "Signatory",
@@ -52,6 +65,7 @@ __all__ = [
 
 _HOMES = {
     "CONTENT_LIMIT": "outbox",
+    "Channel": "channel",
     "Participant": "client",
     "connect": "client",
     "Signatory": "custody",
@@ -63,15 +77,18 @@ _HOMES = {
     "Received": "deal",
     "TimedOut": "deal",
     "Unverified": "deal",
+    "EncryptionError": "errors",
     "ParleyError": "errors",
     "RefusedError": "errors",
     "TransportError": "errors",
     "VerificationError": "errors",
+    "KeyRing": "grants",
     "KafkaAccess": "kafka",
     "KafkaTransport": "kafka",
     "SigningKey": "keys",
     "Keystore": "keystore",
     "Party": "schemas",
+    "Reader": "reading",
 }
 
 

@@ -104,7 +104,7 @@ class Channel:
 
     async def add(self, *members: str) -> None:
         """Begin an epoch with further members, who read what is new; only for the opener."""
-        await self._next((*self.epoch.members, *members))
+        await self._next(dict.fromkeys((*self.epoch.members, *members)))
 
     async def remove(self, *members: str) -> None:
         """Begin an epoch without these members, who read nothing new and keep what they could read; only for the opener."""

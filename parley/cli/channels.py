@@ -18,6 +18,7 @@ __all__ = ["register"]
 Identity = Annotated[
     str, typer.Argument(help="The channel's id; ID@OPENER where several participants claim it.")
 ]
+Lasting = Annotated[str, typer.Option(help="How long the epoch lasts, such as 4h, 14d.")]
 Members = Annotated[list[str], typer.Option("--member", help="A participant; may be repeated.")]
 
 
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     channel.command()(create)
     channel.command()(add)
     channel.command()(remove)
+    channel.command()(renew)
     channel.command("show")(show_channels)
     app.add_typer(channel, name="channel")
 
@@ -41,7 +43,7 @@ def create(
             "--reader", help="Reads it without being a member, such as a regulator; may be repeated."
         ),
     ] = None,
-    lasting: Annotated[str, typer.Option(help="How long its first epoch lasts, such as 4h, 14d.")] = "14d",
+    lasting: Lasting = "14d",
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -90,6 +92,25 @@ def remove(
             return found
 
     _tell(asyncio.run(removed()), json=json)
+
+
+def renew(
+    channel: Identity,
+    lasting: Lasting = "14d",
+    profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
+    json: Json = False,
+) -> None:
+    """Begin a new epoch with the same members, before the old one ends. Only for who opened the channel."""
+    lasts = duration(lasting)
+
+    async def renewed() -> Channel:
+        async with connection(profile, password_file) as me:
+            found = channel_of(me, channel)
+            await found.renew(lasting=lasts)
+            return found
+
+    _tell(asyncio.run(renewed()), json=json)
 
 
 def show_channels(

@@ -213,8 +213,10 @@ class TestChannels:
         assert (added["epoch"], added["members"]) == (1, ["alpha", "beta", "gamma", "delta"])
         (removed,) = run("alpha", "channel", "remove", channel, "--member", "gamma")
         assert (removed["epoch"], removed["members"]) == (2, ["alpha", "beta", "delta"])
+        (renewed,) = run("alpha", "channel", "renew", channel, "--lasting", "1h")
+        assert (renewed["epoch"], renewed["members"]) == (3, ["alpha", "beta", "delta"])
         (seen,) = run("delta", "channel", "show")
-        assert seen == removed
+        assert seen == renewed
         (left,) = run("gamma", "channel", "show")
         assert left["epoch"] == 1
 

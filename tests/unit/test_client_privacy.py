@@ -363,6 +363,10 @@ class TestAChannel:
             with pytest.raises(ChannelError, match="only alpha, who opened channel"):
                 await change
 
+    async def test_who_is_added_twice_is_a_member_once(self, channel: Channel) -> None:
+        await channel.add("beta", "delta", "delta")
+        assert channel.members == ("alpha", "beta", "gamma", "delta")
+
     @pytest.mark.parametrize("name", ["alpha", "delta"])
     async def test_only_other_members_can_be_removed(self, channel: Channel, name: str) -> None:
         with pytest.raises(ChannelError, match=f"{name} cannot be removed"):

@@ -64,6 +64,15 @@ def test_a_reader_with_several_keys_needs_one_of_them() -> None:
     assert isinstance(key, MessageKey)
 
 
+def test_each_of_a_readers_keys_is_granted_to_so_that_each_of_its_devices_reads() -> None:
+    devices = [EncryptionKey.generate(), EncryptionKey.generate()]
+    key = MessageKey.generate()
+    to = [("beta", public_key(device.public)) for device in devices]
+    message = encrypt(CLEAR, key, grants=make_grants(key, CLEAR, None, to))
+    for device in devices:
+        assert open_grant(message, "beta", KeyRing([device])) == key
+
+
 class TestKeySubstitution:
     """One ciphertext, two keys, two readers: both must not be able to read different things."""
 
