@@ -90,18 +90,18 @@ def scope_of(message: Message) -> Scope:
 
 
 def reader_keys(directory: Directory, reader: str) -> tuple[PublicKey, ...]:
-    """The encryption keys of a reader, each of which is granted to.
+    """The valid encryption keys of a reader, each of which is granted to.
 
     Raises:
         EncryptionError: the reader is not in the directory, or has none.
 
     """
-    entry = directory.entry(reader)
-    if entry is None or not entry.encryption_keys:
+    keys = directory.encryption_keys(reader)
+    if not keys:
         raise EncryptionError(
             f"{reader} has no encryption key in the directory; it must join with one before it can be granted anything"
         )
-    return entry.encryption_keys
+    return keys
 
 
 def make_grants(
