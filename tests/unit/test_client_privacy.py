@@ -17,6 +17,7 @@ from parley.deal import Deal, DealMessage, Received
 from parley.errors import ChannelError, EncryptionError, RefusedError, UnreadableError
 from parley.events import prove_spoken, read_spoken
 from parley.grants import KeyRing
+from parley.keys import EncryptionKey, public_key
 from parley.reading import Reader, Reading
 from parley.schemas import ChannelEpoch, FirehoseEvent, Hash, Message, TransactionId, decode
 from tests.memory_backbone import MemoryBackbone
@@ -227,6 +228,52 @@ class TestAPrivateDeal:
         with pytest.raises(EncryptionError, match="router has no encryption key in the directory"):
             await private(alpha, readers=["router"])
         assert record(backbone) == []
+
+
+class TestARotatedEncryptionKey:
+    NEW = EncryptionKey(bytes(range(32)))
+
+    def rotate(self, backbone: MemoryBackbone) -> None:
+        """Beta's entry gets another encryption key in place of its old one."""
+        before = backbone.directory.entry("beta")
+        assert before is not None
+        entry = before._replace(
+            encryption_keys=(public_key(self.NEW.public),), previous=backbone.directory.version_of("beta")
+        )
+        backbone.change(entry, signing_key("beta"))
+
+    async def test_later_deals_are_granted_to_the_new_key_alone(
+        self, backbone: MemoryBackbone, alpha: Participant
+    ) -> None:
+        old = await private(alpha)
+        self.rotate(backbone)
+        await until(lambda: alpha.directory.version == backbone.directory.version)
+        new = await private(alpha)
+        thief = Reader("beta", KeyRing([encryption_key("beta")]))
+        assert readings(backbone, thief, old.id)[0].content == SECRET.encode()
+        assert readings(backbone, thief, new.id)[0].content is None
+
+    async def test_who_keeps_the_old_key_reads_everything_and_goes_on_with_deals_under_way(
+        self, backbone: MemoryBackbone, alpha: Participant
+    ) -> None:
+        old = await private(alpha)
+        self.rotate(backbone)
+        await until(lambda: alpha.directory.version == backbone.directory.version)
+        new = await private(alpha)
+        async with parley.connect(
+            backbone.transport(),
+            participant="beta",
+            key=signing_key("beta"),
+            registrar=backbone.registrar.public,
+            decryptor=KeyRing([self.NEW, encryption_key("beta")]),
+            clock=lambda: backbone.now,
+        ) as beta:
+            for deal in (old, new):
+                theirs = beta.deal(deal.id)
+                assert theirs is not None
+                assert texts(theirs.messages) == [SECRET]
+                await theirs.send("agreed")
+                assert (await next_of(deal)).text == "agreed"
 
 
 class TestAChannel:
