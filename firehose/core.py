@@ -1,8 +1,9 @@
-"""What a monitor learns from the firehose: figures by kind, instrument and outcome; pure, and blind to sealed content.
+"""What a monitor learns from the firehose: figures by kind, instrument and outcome; pure but for the keys its reader learns.
 
 Events come already followed, so in order and without gap. An opening whose content is a JSON object with an ``isin`` counts
 under that instrument. A finished transaction's outcome is the ``status`` of its last message where that says one, else
-``finished``; one that timed out is ``timed_out``. What cannot be read is counted and changes nothing else.
+``finished``; one that timed out is ``timed_out``. What is private counts as far as a reader's keys open it. What cannot be
+read is counted and changes nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from parley.errors import VerificationError
-from parley.events import read_spoken
+from parley.events import Spoken, read_spoken
+from parley.reading import Reader
 from parley.schemas import FirehoseEvent, Message, TransactionId
 
 __all__ = ["Figures", "Instrument", "Open", "observe"]
@@ -33,6 +35,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,8})?", re.ASCII)
 
 Counts = Mapping[str, int]
+_Content = Mapping[str, object]
 
 
 class Open(NamedTuple):
@@ -61,6 +64,10 @@ class Figures:
     opened: int = 0
     unreadable: int = 0
     """Events that carry no message of their transaction: the router should not have let them through."""
+    private: int = 0
+    """Messages whose content is encrypted."""
+    unread: Counts = field(default_factory=dict)
+    """Those of them that no key at hand opens, by the kind of their transactions."""
     outcomes: Counts = field(default_factory=dict)
     waiting_on: Counts = field(default_factory=dict)
     """Timed-out transactions by the participants who were due."""
@@ -70,9 +77,12 @@ class Figures:
     open: Mapping[TransactionId, Open] = field(default_factory=dict)
 
 
-def observe(figures: Figures, events: Iterable[FirehoseEvent]) -> Figures:
-    """The figures after these events too; costs a copy of the open transactions, so give it a batch."""
-    tally = _Tally(figures)
+def observe(figures: Figures, events: Iterable[FirehoseEvent], reader: Reader | None = None) -> Figures:
+    """The figures after these events too; costs a copy of the open transactions, so give it a batch.
+
+    What is private is read by the keys of ``reader``, which learns those that the events grant it.
+    """
+    tally = _Tally(figures, reader)
     for event in events:
         tally.count(event)
     return tally.figures()
@@ -81,10 +91,12 @@ def observe(figures: Figures, events: Iterable[FirehoseEvent]) -> Figures:
 class _Tally:
     """Figures on their way from one value to the next."""
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: Figures, reader: Reader | None) -> None:
         self._before = figures
+        self._reader = reader
         self._events, self._messages = figures.events, figures.messages
         self._opened, self._unreadable = figures.opened, figures.unreadable
+        self._private, self._unread = figures.private, dict(figures.unread)
         self._outcomes, self._waiting_on = dict(figures.outcomes), dict(figures.waiting_on)
         self._kinds = dict(figures.kinds)
         self._instruments = dict(figures.instruments)
@@ -97,6 +109,8 @@ class _Tally:
             messages=self._messages,
             opened=self._opened,
             unreadable=self._unreadable,
+            private=self._private,
+            unread=self._unread,
             outcomes=self._outcomes,
             waiting_on=self._waiting_on,
             kinds=self._kinds,
@@ -111,20 +125,41 @@ class _Tally:
         except VerificationError:
             self._unreadable += 1
             spoken = None
-        message = None if spoken is None else spoken.message
-        if message is not None:
+        content: _Content = {}
+        if spoken is not None:
             self._messages += 1
-            if message.terms is not None:
+            content = self._read(spoken)
+            if spoken.message.terms is not None:
                 self._opened += 1
-                self._open[event.transaction_id] = _read_opening(message, message.terms.kind)
+                self._open[event.transaction_id] = _read_opening(content, spoken.message.terms.kind)
         if event.ended is not None:
+            if self._reader is not None:
+                self._reader.ended(event.transaction_id)
             trade = self._open.pop(event.transaction_id, Open(event.ended.kind, None, None, None))
             if event.ended.outcome == "TIMED_OUT":
                 self._end(trade, TIMED_OUT)
                 for participant in event.ended.waiting_on:
                     _add(self._waiting_on, participant)
             else:
-                self._end(trade, _status(message))
+                self._end(trade, _status(content))
+
+    def _read(self, spoken: Spoken) -> _Content:
+        """What a message says to somebody who counts."""
+        message = spoken.message
+        content: bytes | None = message.content
+        if message.encryption is not None:
+            self._private += 1
+            content = None if self._reader is None else self._reader.read(message, spoken.message_id).content
+        if content is None:
+            _add(self._unread, self._kind(message))
+            return {}
+        return _json_object(content) if message.content_type.startswith("application/json") else {}
+
+    def _kind(self, message: Message) -> str:
+        if message.terms is not None:
+            return message.terms.kind
+        opened = self._open.get(message.transaction_id)
+        return OTHER if opened is None else opened.kind
 
     def _end(self, trade: Open, outcome: str) -> None:
         _add(self._outcomes, outcome)
@@ -155,8 +190,7 @@ def _plus(counts: Counts, label: str) -> Counts:
     return {**counts, label: counts.get(label, 0) + 1}
 
 
-def _read_opening(message: Message, kind: str) -> Open:
-    content = _json_object(message)
+def _read_opening(content: _Content, kind: str) -> Open:
     isin, currency = content.get("isin"), content.get("currency")
     if not isinstance(isin, str) or not _ISIN.fullmatch(isin):
         return Open(kind, None, None, None)
@@ -167,17 +201,15 @@ def _read_opening(message: Message, kind: str) -> Open:
     return Open(kind, isin, str(currency), Decimal(amount))
 
 
-def _status(message: Message | None) -> str:
-    status = None if message is None else _json_object(message).get("status")
+def _status(content: _Content) -> str:
+    status = content.get("status")
     return status if isinstance(status, str) and _STATUS.fullmatch(status) else FINISHED
 
 
-def _json_object(message: Message) -> Mapping[str, object]:
-    """The message's clear content if it is a JSON object, else nothing."""
-    if message.encryption is not None or not message.content_type.startswith("application/json"):
-        return {}
+def _json_object(content: bytes) -> _Content:
+    """The content if it is a JSON object, else nothing."""
     try:
-        value = json.loads(message.content)
+        value = json.loads(content)
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -1,11 +1,16 @@
-"""The monitor's one file: figures for people, and the cursor they reach to, replaced together; what they mean is the core's."""
+"""The monitor's one file: figures for people, and the cursor they reach to, replaced together; what they mean is the core's.
+
+No key is ever in it: where keys to what goes on still have to be learnt from is kept, and they are learnt there again.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from firehose.core import Figures, Instrument, Open
@@ -15,7 +20,7 @@ from parley.schemas import Hash, TransactionId
 
 __all__ = ["StateFile", "Watched"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Watched(NamedTuple):
@@ -23,10 +28,12 @@ class Watched(NamedTuple):
 
     figures: Figures
     cursor: Cursor
+    keys_from: Mapping[int, int] = MappingProxyType({})
+    """By pipeline, the offset of the oldest event that granted a key which may still be needed."""
 
 
 class StateFile:
-    """JSON: ``figures`` (see `firehose.core.Figures`), ``cursor`` by pipeline, and the ``open`` transactions by id."""
+    """JSON: ``figures`` (see `firehose.core.Figures`), ``cursor`` and ``keys_from`` by pipeline, ``open`` transactions by id."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -48,7 +55,11 @@ class StateFile:
             state = json.loads(text)
             if state["format"] != _FORMAT:
                 raise CursorError(f"{self._path} has format {state['format']}; this software reads {_FORMAT}")
-            return Watched(_read_figures(state["figures"], state["open"]), _read_cursor(state["cursor"]))
+            return Watched(
+                _read_figures(state["figures"], state["open"]),
+                _read_cursor(state["cursor"]),
+                {int(pipeline): int(offset) for pipeline, offset in state["keys_from"].items()},
+            )
         except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation) as error:
             raise CursorError(
                 f"{self._path} is not a monitor's state ({error!r}); move it away to follow from the start"
@@ -61,7 +72,7 @@ class StateFile:
             CursorError: it cannot be written.
 
         """
-        figures, cursor = watched
+        figures, cursor, keys_from = watched
         state = {
             "format": _FORMAT,
             "figures": _figures_row(figures),
@@ -69,6 +80,7 @@ class StateFile:
                 str(pipeline): {**at._asdict(), "chain": at.chain.hex()}
                 for pipeline, at in sorted(cursor.items())
             },
+            "keys_from": {str(pipeline): offset for pipeline, offset in sorted(keys_from.items())},
             "open": {
                 identity.hex(): [trade.kind, trade.isin, trade.currency, _text(trade.amount)]
                 for identity, trade in figures.open.items()
@@ -94,6 +106,8 @@ def _figures_row(figures: Figures) -> dict[str, object]:
         "opened": figures.opened,
         "open": len(figures.open),
         "unreadable": figures.unreadable,
+        "private": figures.private,
+        "unread": figures.unread,
         "outcomes": figures.outcomes,
         "waiting_on": figures.waiting_on,
         "kinds": figures.kinds,
@@ -112,8 +126,8 @@ def _text(amount: Decimal | None) -> str | None:
 
 
 def _read_figures(row: dict[str, object], still_open: dict[str, list[str | None]]) -> Figures:
-    known = {name: row[name] for name in ("events", "messages", "opened", "unreadable")}
-    counts = {name: row[name] for name in ("outcomes", "waiting_on", "kinds")}
+    known = {name: row[name] for name in ("events", "messages", "opened", "unreadable", "private")}
+    counts = {name: row[name] for name in ("outcomes", "waiting_on", "kinds", "unread")}
     instruments = row["instruments"]
     if not isinstance(instruments, dict):
         raise TypeError("instruments")

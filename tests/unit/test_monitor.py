@@ -9,14 +9,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from firehose.core import Figures, Instrument, observe
 from firehose.service import Monitor
+from firehose.settings import MonitorSettings
 from firehose.state import StateFile, Watched
+from parley.encryption import EpochKey, encrypt
 from parley.errors import CursorError, FirehoseError
+from parley.grants import make_grants
 from parley.kafka import TopicRecord
-from parley.schemas import FirehoseEvent, decode
-from tests.synthetic_ledger import Ledger
+from parley.keystore import Cost, Keystore
+from parley.schemas import ChannelEpoch, FirehoseEvent, Message, TransactionId, decode
+from tests.private_speech import keys_of, reader
+from tests.synthetic_ledger import HOUR, Ledger, encryption_key
 
 ISIN = "DE0001102580"
 
@@ -38,6 +44,25 @@ class TradingLedger(Ledger):
         deal = self.open(pipeline, content=opening(amount=amount))
         deal.say("bank-1", content=said("I commit", "committed"))
         deal.say("bank-1", "FINISH", said("done", status))
+
+
+class PrivateLedger(TradingLedger):
+    """A ledger on which all is private; the key to each transaction is granted to ``readers`` in its opening."""
+
+    def __init__(self, *readers: str) -> None:
+        self.readers = readers
+        self.keys: dict[TransactionId, EpochKey] = {}
+        super().__init__()
+
+    def conceal(self, message: Message) -> Message:
+        key = self.keys.setdefault(message.transaction_id, EpochKey.generate())
+        own = ChannelEpoch(message.transaction_id, 0)
+        return encrypt(
+            message,
+            key.transaction_key(message.transaction_id).message_key(message.sequence, message.sender),
+            channel=own,
+            grants=() if message.terms is None else make_grants(key, message, own, keys_of(*self.readers)),
+        )
 
 
 @pytest.fixture
@@ -126,6 +151,34 @@ def test_an_event_that_carries_no_message_is_counted_as_unreadable(ledger: Tradi
     assert observe(Figures(), [event._replace(envelope=b"garbage")]).unreadable == 1
 
 
+class TestWhatIsPrivate:
+    def test_counts_like_what_is_in_clear_where_a_key_is_granted(self, ledger: TradingLedger) -> None:
+        private = PrivateLedger("regulator")
+        for each in (ledger, private):
+            each.settle()
+            each.open(content=opening()).expire()
+        figures = observe(Figures(), events_of(private), reader("regulator"))
+        assert (figures.private, figures.unread) == (4, {})
+        assert figures.instruments == figures_of(ledger).instruments
+        assert figures.outcomes == {"settled": 1, "timed_out": 1}
+
+    @pytest.mark.parametrize("by", [None, "regulator", "another"])
+    def test_is_counted_as_unread_by_kind_where_no_key_is_granted(self, by: str | None) -> None:
+        private = PrivateLedger("somebody")
+        private.settle()
+        figures = observe(Figures(), events_of(private), None if by is None else reader(by))
+        assert (figures.private, figures.unread) == (3, {"dvp": 3})
+        assert figures.kinds == {"dvp": {"finished": 1}}
+        assert figures.instruments == {}
+
+    def test_that_is_said_in_a_transaction_whose_opening_is_no_longer_kept_is_of_some_other_kind(
+        self,
+    ) -> None:
+        private = PrivateLedger("regulator")
+        private.settle()
+        assert observe(Figures(), events_of(private)[1:2], reader("regulator")).unread == {"other": 1}
+
+
 class TestTheMonitor:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -144,6 +197,59 @@ class TestTheMonitor:
         assert again.positions == {0: 7}
         again.take(records_of(ledger))
         assert again.watched.figures == figures_of(ledger)
+
+    def test_a_restart_learns_again_the_keys_that_it_still_needs(self, path: Path) -> None:
+        private = PrivateLedger("regulator")
+        private.settle()
+        deal = private.open(content=opening())
+        monitor = Monitor(StateFile(path), 0, reader("regulator"))
+        monitor.take(records_of(private))
+        monitor.save(0, always=True)
+        deal.say("bank-1", "FINISH", said("done", "settled"))
+        again = Monitor(StateFile(path), 0, reader("regulator"))
+        assert again.positions == {0: 6}
+        again.take(records_of(private)[3:])
+        assert again.watched.figures == observe(Figures(), events_of(private), reader("regulator"))
+        assert again.watched.figures.unread == {}
+        again.save(0, always=True)
+        assert Monitor(StateFile(path), 0, reader("regulator")).positions == {0: 9}
+
+    def test_a_restart_that_is_cut_short_loses_no_place_to_learn_keys_from(self, path: Path) -> None:
+        private = PrivateLedger("regulator")
+        for pipeline in (0, 1):
+            private.open(pipeline, content=opening())
+        monitor = Monitor(StateFile(path), 0, reader("regulator"))
+        monitor.take(records_of(private))
+        monitor.save(0, always=True)
+        private.settle(pipeline=1)
+        cut_short = Monitor(StateFile(path), 0, reader("regulator"))
+        cut_short.take([record for record in records_of(private) if record.partition == 1])
+        cut_short.save(0, always=True)
+        assert StateFile(path).load().keys_from == {0: 0, 1: 0}
+
+    def test_the_key_of_a_channel_is_needed_beyond_the_channels_end_until_its_deadline(
+        self, path: Path
+    ) -> None:
+        private = PrivateLedger("regulator")
+        private.open(kind="channel", deadline=private.now + HOUR).say("bank-1", "FINISH")
+        monitor = Monitor(StateFile(path), 0, reader("regulator"))
+        monitor.take(records_of(private))
+        assert monitor.watched.keys_from == {0: 0}
+        private.now += HOUR
+        private.open()
+        monitor.take(records_of(private)[2:])
+        assert monitor.watched.keys_from == {0: 4}
+
+    def test_no_key_is_ever_saved(self, path: Path) -> None:
+        private = PrivateLedger("regulator")
+        private.open(content=opening())
+        monitor = Monitor(StateFile(path), 0, reader("regulator"))
+        monitor.take(records_of(private))
+        monitor.save(0, always=True)
+        (key,) = private.keys.values()
+        secrets = [key.secret, *(key.transaction_key(identity).secret for identity in private.keys)]
+        assert monitor.watched.figures.unread == {}
+        assert not any(secret.hex() in path.read_text() for secret in secrets)
 
     def test_a_missing_event_stops_it_and_what_was_good_stays(
         self, path: Path, ledger: TradingLedger
@@ -183,12 +289,18 @@ class TestTheMonitor:
         ledger.settle()
         ledger.open(content=opening())
         ledger.open(1).expire()
-        monitor = Monitor(StateFile(path), 0)
+        private = PrivateLedger("somebody", "regulator")
+        private.open()
+        monitor = Monitor(StateFile(path), 0, reader("regulator"))
+        monitor.take([record._replace(partition=0) for record in records_of(private)])
+        StateFile(path).save(monitor.watched)
+        assert StateFile(path).load() == monitor.watched
+        monitor = Monitor(StateFile(path.with_name("clear.json")), 0)
         monitor.take(records_of(ledger))
         StateFile(path).save(monitor.watched)
         assert StateFile(path).load() == monitor.watched
 
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "figures": {}}'])
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 2, "figures": {}}'])
     def test_a_file_that_is_not_its_own_is_left_alone(self, path: Path, text: str) -> None:
         path.write_text(text)
         with pytest.raises(CursorError):
@@ -197,3 +309,34 @@ class TestTheMonitor:
 
     def test_without_a_file_it_starts_at_the_beginning(self, path: Path) -> None:
         assert StateFile(path).load() == Watched(Figures(), {})
+
+
+def settings(**more: object) -> MonitorSettings:
+    return MonitorSettings.model_validate(
+        {
+            "kafka_bootstrap": "localhost:1",
+            "kafka_username": "monitor",
+            "kafka_password_file": "password",
+            "state_file": "state.json",
+            **more,
+        }
+    )
+
+
+def test_a_monitor_with_a_keystore_reads_by_its_encryption_keys(tmp_path: Path) -> None:
+    keystore = Keystore.create(tmp_path / "keys", "regulator", "secret", cost=Cost(1, 8_192))
+    keystore.add("encryption", encryption_key("regulator"))
+    keystore.save()
+    (tmp_path / "password").write_text("secret\n")
+    by = settings(keystore=tmp_path / "keys", keystore_password_file=tmp_path / "password").reader()
+    private = PrivateLedger("regulator")
+    private.settle()
+    assert by is not None
+    assert observe(Figures(), events_of(private), by).unread == {}
+
+
+@pytest.mark.parametrize("alone", ["keystore", "keystore_password_file"])
+def test_a_keystore_without_its_password_is_refused_before_anything_runs(alone: str) -> None:
+    assert settings().reader() is None
+    with pytest.raises(ValidationError, match="go together"):
+        settings(**{alone: "file"})
