@@ -1,15 +1,16 @@
 """An auditor as a process of its own: recomputes blocks, log and anchors from public data, and makes the proofs.
 
 All that it is given is public: the block store's files, the log's verifier key, the registrar's key, the chain's address
-and the contract's, and a Kafka user that may read the firehose and the public topics. It believes none of it.
+and the contract's, and a Kafka user that may read the firehose and the public topics. It believes none of it. It holds no key to anything that
+was said, and needs none.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +25,14 @@ from deploy.demo.orders import Account, read, write
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
 from parley.errors import ParleyError
+from parley.history import is_private
 from parley.identifiers import transaction_text
 from parley.kafka import KafkaAccess, TopicReader
 from parley.lookup import Lookup, Place
 from parley.merkle import CompactRange, leaf_hash
 from parley.note import VerifierKey, parse_verifier_key
 from parley.proof import make_proof, verify_proof
-from parley.schemas import AnchorEvent, Hash, decode
+from parley.schemas import AnchorEvent, FirehoseEvent, Hash, decode
 
 __all__ = ["AuditTask", "Audited", "FoundAnchor", "audit_all", "main"]
 
@@ -49,6 +51,8 @@ class AuditTask:
     contract: str
     proofs: Path
     """Where the proof of each finished transaction's last message goes."""
+    proved: str
+    """The kind of transactions that are proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,10 @@ class Audited:
     finished: int
     timed_out: int
     messages: int
+    transactions_by_kind: Mapping[str, int]
+    messages_by_kind: Mapping[str, int]
+    in_clear: int
+    """Messages whose content anybody can read."""
     signatures: int
     directory_records: int
     firehose_events: int
@@ -111,11 +119,34 @@ def audit_all(task: AuditTask) -> Audited:
         report = audit(store, registrar, _firehose(access), executor=executor, ways=threads)
     violations = [str(violation) for violation in report.violations]
     anchors = list(_anchors(task, access, store, violations))
-    proofs = _prove_endings(task.proofs, store, log_key, registrar, violations)
-    return _audited(report, anchors, proofs, violations)
+    proofs = _prove_endings(task, store, log_key, registrar, violations)
+    return _audited(report, anchors, proofs, _said(store), violations)
 
 
-def _audited(report: AuditReport, anchors: list[FoundAnchor], proofs: int, violations: list[str]) -> Audited:
+class _Said:
+    """What was said, by the kind of its transaction."""
+
+    def __init__(self) -> None:
+        self.transactions: Counter[str] = Counter()
+        self.messages: Counter[str] = Counter()
+        self.in_clear = 0
+
+
+def _said(store: BlockStore) -> _Said:
+    said = _Said()
+    for block in store.blocks():
+        for sealed in block.transactions:
+            events = [decode(data, FirehoseEvent) for data in sealed.events]
+            spoken = [event for event in events if event.envelope is not None]
+            said.transactions[sealed.record.kind] += 1
+            said.messages[sealed.record.kind] += len(spoken)
+            said.in_clear += sum(not is_private(event) for event in spoken)
+    return said
+
+
+def _audited(
+    report: AuditReport, anchors: list[FoundAnchor], proofs: int, said: _Said, violations: list[str]
+) -> Audited:
     return Audited(
         log_size=report.size,
         root=report.root.hex(),
@@ -123,6 +154,9 @@ def _audited(report: AuditReport, anchors: list[FoundAnchor], proofs: int, viola
         finished=report.finished,
         timed_out=report.timed_out,
         messages=report.messages,
+        transactions_by_kind=dict(said.transactions),
+        messages_by_kind=dict(said.messages),
+        in_clear=said.in_clear,
         signatures=report.signatures,
         directory_records=report.directory_records,
         firehose_events=report.firehose_events,
@@ -188,16 +222,16 @@ def _roots(store: BlockStore) -> list[Hash]:
 
 
 def _prove_endings(
-    folder: Path, store: BlockStore, log_key: VerifierKey, registrar: bytes, violations: list[str]
+    task: AuditTask, store: BlockStore, log_key: VerifierKey, registrar: bytes, violations: list[str]
 ) -> int:
-    """Write the proof of each finished transaction's last message; how many of them verify as they lie on the disk."""
+    """Write the proof of each finished trade's last message; how many of them verify as they lie on the disk."""
     lookup = Lookup(store)
     verified = 0
     for height, block in enumerate(store.blocks()):
         for index, sealed in enumerate(block.transactions):
-            if sealed.record.outcome != "FINISHED":
+            if sealed.record.outcome != "FINISHED" or sealed.record.kind != task.proved:
                 continue
-            path = folder / f"{transaction_text(sealed.record.transaction_id)}.proof"
+            path = task.proofs / f"{transaction_text(sealed.record.transaction_id)}.proof"
             try:
                 path.write_bytes(make_proof(lookup, Place(height, index, len(sealed.events) - 1)))
                 verify_proof(path.read_bytes(), log_key, registrar)

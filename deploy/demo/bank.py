@@ -1,5 +1,8 @@
 """One bank as a process of its own: it opens the trades in which it pays, and answers what arrives in its inbox.
 
+All that it says is private. With each bank that it trades with it shares a channel, which the first of the two by name opens
+and closes; every trade goes under the channel's key, which the two hold, and grants the trade's own key to the regulator.
+
 It knows its own orders and nothing else: what it says is ``deploy.demo.dialogue``'s affair, how it gets there
 ``parley.client``'s. Its log is one JSON object a line; its report is written when all its trades have ended.
 """
@@ -11,7 +14,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -21,13 +24,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import parley
 from deploy.demo import dialogue
-from deploy.demo.orders import Order, Orders, Report, Side, TradeReport, read, write
+from deploy.demo.orders import Conduct, Order, Orders, Report, Side, TradeReport, read, write
 from deploy.demo.reference import Ending
 from deploy.errors import DeployError
+from parley.channel import Channel
 from parley.deal import Deal, DealMessage, InboxEvent, Received, TimedOut, Unverified
 from parley.errors import ParleyError, RefusedError
+from parley.grants import CHANNEL_KIND
 from parley.identifiers import transaction_text
-from parley.private_files import read_private
+from parley.keystore import Keystore
+from parley.profile import read_password
 
 __all__ = ["Bank", "main"]
 
@@ -43,6 +49,8 @@ OPEN_AT_ONCE: Final = 8
 every trade has its time; at 8, twelve banks keep two cores busy.
 """
 _LATE_SECONDS: Final = 0.5
+_CHANNEL_LASTS: Final = timedelta(hours=12)
+"""A trading day: no trade under a channel's key ends later."""
 
 
 class _Trade:
@@ -89,6 +97,8 @@ class Bank:
         self._me = me
         self._trades = {order.uti: _Trade(order) for order in orders.orders}
         self._by_deal: dict[bytes, _Trade] = {}
+        self._channels: dict[str, asyncio.Future[Channel]] = {}
+        """By counterparty; awaited until one of the two has opened it."""
         self._unverified: list[str] = []
         self._room = asyncio.Semaphore(OPEN_AT_ONCE)
         self._done = asyncio.Event()
@@ -107,33 +117,47 @@ class Bank:
         Raises:
             ParleyError: the backbone is gone, or what it says cannot be true.
         """
+        loop = asyncio.get_running_loop()
+        for trade in self._trades.values():
+            self._channels.setdefault(self._counterparty(trade.order), loop.create_future())
         self._look_around()
         async with asyncio.TaskGroup() as work:
             work.create_task(self._listen(work))
+            work.create_task(self._open_channels())
             work.create_task(self._open_all(work))
             await self._done.wait()
+            await self._close_channels()
             write(self._report, self.report())
             _log(DONE)
+
+    async def _open_channels(self) -> None:
+        """Open the channels that this bank is to open: those with banks after it by name."""
+        for counterparty, channel in self._channels.items():
+            if self._me.participant < counterparty:
+                name = f"{self._me.participant} and {counterparty}"
+                opened = await self._me.create_channel(name, [counterparty], lasting=_CHANNEL_LASTS)
+                channel.set_result(opened)
+
+    async def _close_channels(self) -> None:
+        """End the channels that this bank opened; what was said under their keys stays readable."""
+        for channel in self._channels.values():
+            if channel.done() and channel.result().opener == self._me.participant:
+                await channel.result().deal.finish()
 
     async def _open_all(self, work: asyncio.TaskGroup) -> None:
         """Open the trades in which this bank pays, one after the other."""
         for trade in self._trades.values():
             if trade.order.side is Side.RECEIVE:
+                await self._channels[self._counterparty(trade.order)]
                 await self._room.acquire()
                 trade.counts = True
                 work.create_task(self._open(trade))
                 await asyncio.sleep(self._orders.pause_seconds)
 
     async def _open(self, trade: _Trade) -> None:
-        order = trade.order
         trade.waits_for += 1
         try:
-            deal = await self._me.open(
-                [self._participant(order.counterparty_lei)],
-                kind=dialogue.KIND,
-                deadline=timedelta(seconds=self._orders.deadline_seconds),
-                content=dialogue.proposal(order, self._orders.lei),
-            )
+            deal = await self._propose(trade)
         except RefusedError as error:
             self._note_refusal(trade, error)
             self._end(trade, Ending.REFUSED)
@@ -143,13 +167,36 @@ class Bank:
             trade.waits_for -= 1
         self._look_around()
 
-    def _participant(self, lei: str) -> str:
+    async def _propose(self, trade: _Trade) -> Deal:
+        """Open the trade; again with the regulator's grant where that was forgotten, and the backbone demands it."""
+        if trade.order.conduct is Conduct.FORGETS:
+            try:
+                return await self._open_granting(trade.order, [])
+            except RefusedError as error:
+                if error.reason != "GRANT_REQUIRED":
+                    raise
+                self._note_refusal(trade, error)
+        return await self._open_granting(trade.order, [self._orders.regulator])
+
+    async def _open_granting(self, order: Order, readers: Sequence[str]) -> Deal:
+        counterparty = self._counterparty(order)
+        return await self._me.open(
+            [counterparty],
+            kind=dialogue.KIND,
+            deadline=timedelta(seconds=self._orders.deadline_seconds),
+            content=dialogue.proposal(order, self._orders.lei),
+            channel=await self._channels[counterparty],
+            readers=readers,
+            padded=True,
+        )
+
+    def _counterparty(self, order: Order) -> str:
         """The counterparty's name on the backbone, found by its LEI in the directory."""
         for entry in self._me.directory:
-            if entry.lei == lei:
+            if entry.lei == order.counterparty_lei:
                 return entry.participant
         raise DeployError(
-            f"no participant with LEI {lei} is in the directory; it must join before it can trade"
+            f"no participant with LEI {order.counterparty_lei} is in the directory; it must join before it can trade"
         )
 
     async def _listen(self, work: asyncio.TaskGroup) -> None:
@@ -169,6 +216,9 @@ class Bank:
         self._hear(event, work)
 
     def _hear(self, event: Received, work: asyncio.TaskGroup) -> None:
+        if event.deal.kind == CHANNEL_KIND:
+            self._enter_channel(event)
+            return
         said = _content(event.message)
         trade = self._by_deal.get(event.deal.id)
         if trade is None:
@@ -186,6 +236,17 @@ class Bank:
         else:
             trade.waits_for += 1
             work.create_task(self._say(trade, event.deal, answer))
+
+    def _enter_channel(self, event: Received) -> None:
+        """Speak on a channel from now on that a counterparty has opened."""
+        awaited = self._channels.get(event.message.sender)
+        channel = self._me.channel(event.deal.id)
+        if channel is None:
+            self._unverified.append(
+                f"channel {transaction_text(event.deal.id)}: its key does not open what was said"
+            )
+        elif awaited is not None and not awaited.done():
+            awaited.set_result(channel)
 
     def _is_counterparty(self, order: Order, sender: str) -> bool:
         entry = self._me.directory.entry(sender)
@@ -213,7 +274,7 @@ class Bank:
 
     def _note_refusal(self, trade: _Trade, error: RefusedError) -> None:
         trade.refused.append(error.reason)
-        _log(REFUSED, uti=trade.order.uti, reason=error.reason, detail=error.detail)
+        _log(REFUSED, reason=error.reason, detail=error.detail)
 
     def _enter(self, trade: _Trade, deal: Deal) -> None:
         trade.deal = deal
@@ -224,7 +285,7 @@ class Bank:
             return
         trade.ending = ending
         self._wait_no_more(trade)
-        _log(ENDED, uti=trade.order.uti, ending=ending)
+        _log(ENDED, transaction="" if trade.deal is None else transaction_text(trade.deal.id))
         self._look_around()
 
     def _wait_no_more(self, trade: _Trade) -> None:
@@ -275,11 +336,13 @@ async def run(settings: BankSettings) -> None:
     orders = read(settings.orders, Orders)
     account = orders.account
     password = account.password_file.read_text(encoding="ascii").strip()
+    keystore = Keystore.open(orders.keystore, read_password(orders.keystore_password_file))
     async with parley.connect(
         parley.KafkaTransport(parley.KafkaAccess(account.bootstrap, account.participant, password)),
         participant=account.participant,
-        key=parley.SigningKey(read_private(orders.key_file)),
+        key=keystore.signing_key(),
         registrar=bytes.fromhex(account.registrar),
+        decryptor=keystore,
     ) as me:
         _log(CONNECTED, participant=account.participant, trades=len(orders.orders))
         bank = Bank(orders, me, settings.report)

@@ -9,9 +9,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from deploy.demo.auditor import Audited
+from deploy.demo.dialogue import KIND
 from deploy.demo.orders import Report, Side, TradeReport
-from deploy.demo.reference import EXPECTED, Ending, Institution, Scenario, Trade
+from deploy.demo.reference import EXPECTED, Ending, Institution, Scenario, Trade, pairs, ungranted
 from firehose.core import Figures
+from parley.grants import CHANNEL_KIND
 
 __all__ = ["Check", "Evidence", "checks", "endings", "settled_amounts"]
 
@@ -45,6 +47,16 @@ class Evidence:
     """Refused messages on the record, by reason."""
     audited: Audited
 
+    @property
+    def channels(self) -> int:
+        """How many channels there must be: each is a transaction of two messages, which open and close it."""
+        return len(pairs(self.trades))
+
+    @property
+    def messages(self) -> dict[str, int]:
+        """How many messages the record must have, by the kind of their transactions."""
+        return {KIND: sum(trade.messages for trade in self.trades), CHANNEL_KIND: 2 * self.channels}
+
 
 class _BothSides(NamedTuple):
     trade: Trade
@@ -60,13 +72,21 @@ def checks(evidence: Evidence) -> list[Check]:
         _check("every trade ended as its scenario says, and both its banks say so", map(_ending_fault, both)),
         _check("every timeout names the bank that was due", (_due_fault(each, names) for each in both)),
         _check(
-            "what came too late was refused with the reason, and nothing else was", _refusals(evidence, both)
+            "what came too late, or lacked the regulator's grant, was refused with the reason, and nothing else was",
+            _refusals(evidence, both),
         ),
         _check("everything in the banks' inboxes was verified", _inbox_faults(evidence.reports)),
         _check(
             "the regulator followed every event, and counts what the banks count", _regulator(evidence, both)
         ),
-        _check("the auditor finds no rule broken, and every trade in a block", _audit(evidence)),
+        _check(
+            "all that was said is encrypted, and the regulator reads every trade by its grant",
+            _privacy(evidence),
+        ),
+        _check(
+            "the auditor, who can read none of it, finds no rule broken, and every trade in a block",
+            _audit(evidence),
+        ),
         _check("every block is anchored on the chain, and the anchor is final", _anchors(evidence.audited)),
         _check("every finished trade has a proof that verifies", _proofs(evidence)),
     ]
@@ -128,10 +148,13 @@ def _due_fault(both: _BothSides, names: Mapping[str, Institution]) -> str | None
 
 def _refusals(evidence: Evidence, both: Sequence[_BothSides]) -> Iterator[str]:
     told: Counter[str] = Counter()
+    forgotten = ungranted(evidence.trades)
     for trade, deliverer, receiver in both:
         reasons = [reason for side in (deliverer, receiver) if side is not None for reason in side.refused]
         told.update(reasons)
         expected = ["DEADLINE_PASSED"] if trade.scenario is Scenario.LATE_FINISH else []
+        if trade.uti == forgotten:
+            expected = ["GRANT_REQUIRED"]
         if reasons != expected:
             yield f"{trade.uti} ({trade.scenario}): {', '.join(reasons) or 'nothing was refused'}"
     if dict(told) != dict(evidence.rejections):
@@ -144,11 +167,11 @@ def _inbox_faults(reports: Sequence[Report]) -> Iterator[str]:
 
 def _regulator(evidence: Evidence, both: Sequence[_BothSides]) -> Iterator[str]:
     figures = evidence.figures
-    messages = sum(trade.messages for trade in evidence.trades)
-    if figures.messages != messages or figures.opened != len(evidence.trades):
-        yield f"{figures.messages} messages in {figures.opened} trades, not {messages} in {len(evidence.trades)}"
+    messages, opened = sum(evidence.messages.values()), len(evidence.trades) + evidence.channels
+    if figures.messages != messages or figures.opened != opened:
+        yield f"{figures.messages} messages in {figures.opened} transactions, not {messages} in {opened}"
     if figures.unreadable or figures.open:
-        yield f"{figures.unreadable} events could not be read, {len(figures.open)} trades have not ended"
+        yield f"{figures.unreadable} events carry no message, {len(figures.open)} transactions have not ended"
     said: dict[str, list[TradeReport]] = {}
     due: Counter[str] = Counter()
     for each in both:
@@ -168,14 +191,26 @@ def _regulator(evidence: Evidence, both: Sequence[_BothSides]) -> Iterator[str]:
         yield f"due were {dict(figures.waiting_on)} to the regulator, {dict(due)} to the banks"
 
 
+def _privacy(evidence: Evidence) -> Iterator[str]:
+    figures, audited = evidence.figures, evidence.audited
+    if audited.in_clear or figures.private != figures.messages:
+        yield f"{audited.in_clear} messages in blocks are in clear, {figures.private} of {figures.messages} are private"
+    unread = {CHANNEL_KIND: evidence.messages[CHANNEL_KIND]}
+    if dict(figures.unread) != unread:
+        yield f"the regulator could not read {dict(figures.unread)}, by kind; it should not read {unread}, and all else"
+
+
 def _audit(evidence: Evidence) -> Iterator[str]:
     audited = evidence.audited
     yield from (each for each in audited.violations if not each.startswith(("anchors:", "proof ")))
-    if audited.transactions != len(evidence.trades) or audited.unsealed:
+    transactions = {KIND: len(evidence.trades), CHANNEL_KIND: evidence.channels}
+    if dict(audited.transactions_by_kind) != transactions or audited.unsealed:
         yield (
-            f"{audited.transactions} of {len(evidence.trades)} trades are in blocks;"
+            f"in blocks are {dict(audited.transactions_by_kind)}, by kind, and not {transactions};"
             f" {audited.unsealed} events up to the last block are in none"
         )
+    if dict(audited.messages_by_kind) != evidence.messages:
+        yield f"in blocks are {dict(audited.messages_by_kind)} messages, by kind, and not {evidence.messages}"
     if audited.firehose_events != evidence.figures.events:
         yield f"the auditor read {audited.firehose_events} events, the regulator {evidence.figures.events}"
 
@@ -191,5 +226,6 @@ def _proofs(evidence: Evidence) -> Iterator[str]:
     audited = evidence.audited
     yield from (each for each in audited.violations if each.startswith("proof "))
     finished = sum(EXPECTED[trade.scenario] is not Ending.TIMED_OUT for trade in evidence.trades)
-    if not audited.proofs_verified == audited.finished == finished:
-        yield f"{audited.proofs_verified} proofs for {audited.finished} finished trades, of {finished} that should be"
+    ended = audited.finished - evidence.channels
+    if not audited.proofs_verified == ended == finished:
+        yield f"{audited.proofs_verified} proofs for {ended} finished trades, of {finished} that should be"

@@ -59,8 +59,19 @@ class DemoFolder:
     def audit_report(self) -> Path:
         return self.stack.secrets / "audit-report.json"
 
-    def key_file(self, participant: str) -> Path:
-        return self.stack.secrets / f"{participant}.seed"
+    def keystore(self, participant: str) -> Path:
+        return self.stack.secrets / f"{participant}.keys"
+
+    def keystore_password(self, participant: str) -> str:
+        """The first call makes one."""
+        return self.stack.password(f"{participant}.keys")
+
+    def keystore_password_file(self, participant: str) -> Path:
+        return self.stack.password_file(f"{participant}.keys")
+
+    def profile(self, participant: str) -> Path:
+        """For the participant's own command."""
+        return self.stack.secrets / f"{participant}.toml"
 
     def orders(self, participant: str) -> Path:
         return self.stack.secrets / f"{participant}.orders.json"

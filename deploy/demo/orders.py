@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from deploy.demo.reference import Ending, Scenario, Trade
+from deploy.demo.reference import Ending, Scenario, Trade, ungranted
 from deploy.errors import DeployError
 from deploy.folder import write_private
 
@@ -51,6 +51,8 @@ class Conduct(StrEnum):
     """It refuses in words, and finishes."""
     LATE = "late"
     """It confirms the delivery after the deadline."""
+    FORGETS = "forgets"
+    """It first proposes the trade without granting the regulator its key."""
 
 
 _CONDUCT: Final = {
@@ -101,8 +103,11 @@ class Orders:
     """Everything that one bank's process is told."""
 
     account: Account
-    key_file: Path
-    """Its signing key."""
+    keystore: Path
+    """Its signing key and its encryption key."""
+    keystore_password_file: Path
+    regulator: str
+    """The participant who must be granted the key to every trade."""
     lei: str
     orders: tuple[Order, ...]
     deadline_seconds: float
@@ -157,20 +162,21 @@ def read(path: Path, contract: type[T]) -> T:
 
 def orders_for(lei: str, trades: Sequence[Trade]) -> tuple[Order, ...]:
     """A bank's own side of its own trades."""
+    forgotten = ungranted(trades)
     return tuple(
-        _order(trade, side)
+        _order(trade, side, forgets=trade.uti == forgotten and side is Side.RECEIVE)
         for trade in trades
         for side, party in ((Side.DELIVER, trade.deliverer_lei), (Side.RECEIVE, trade.receiver_lei))
         if party == lei
     )
 
 
-def _order(trade: Trade, side: Side) -> Order:
+def _order(trade: Trade, side: Side, *, forgets: bool) -> Order:
     delivers = side is Side.DELIVER
     return Order(
         uti=trade.uti,
         side=side,
-        conduct=_CONDUCT.get((trade.scenario, side), Conduct.REGULAR),
+        conduct=Conduct.FORGETS if forgets else _CONDUCT.get((trade.scenario, side), Conduct.REGULAR),
         counterparty_lei=trade.receiver_lei if delivers else trade.deliverer_lei,
         securities_account=trade.deliverer_securities_account
         if delivers

@@ -20,8 +20,10 @@ __all__ = [
     "Scenario",
     "Trade",
     "institutions",
+    "pairs",
     "select",
     "trades",
+    "ungranted",
 ]
 
 T = TypeVar("T")
@@ -155,6 +157,16 @@ def select(everything: Sequence[Trade], count: int) -> list[Trade]:
             chosen.append(trade)
     wanted = {trade.uti for trade in chosen}
     return [trade for trade in everything if trade.uti in wanted]
+
+
+def pairs(chosen: Sequence[Trade]) -> set[frozenset[str]]:
+    """The banks, by LEI, that trade with each other; each two have a channel of their own."""
+    return {frozenset((trade.deliverer_lei, trade.receiver_lei)) for trade in chosen}
+
+
+def ungranted(chosen: Sequence[Trade]) -> str | None:
+    """The UTI of the one trade that is first proposed without the regulator's grant, which the backbone must refuse."""
+    return next((trade.uti for trade in chosen if trade.scenario is Scenario.SETTLES), None)
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:

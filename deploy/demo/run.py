@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploy.anvil import CHAIN_ID
+from deploy.demo import dialogue
 from deploy.demo.auditor import Audited, AuditTask
 from deploy.demo.command import Verdict, changed_copy, command_line, verify
 from deploy.demo.findings import Check, Evidence, checks
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Report, read, write
-from deploy.demo.reference import Ending, Institution, Trade
+from deploy.demo.reference import Ending, Institution, Trade, pairs
 from deploy.demo.screen import Screen
 from deploy.demo.sight import Observer
 from deploy.demo.story import Story, tell
@@ -28,7 +29,9 @@ from deploy.process import ChildProcess
 from firehose.state import StateFile
 from parley.blocks import BlockStore, from_folder
 from parley.errors import ProofError
+from parley.keystore import Keystore
 from parley.note import parse_verifier_key
+from parley.reading import Reader as ContentReader
 from parley.schemas import Rejection, decode
 from streams.catalogue import REJECTED, Role
 from streams.reader import Reader
@@ -109,6 +112,8 @@ class _Run:
         self._institutions = institutions
         self._banks = [each.participant for each in institutions if each.role == "bank"]
         self._trades = trades
+        self._transactions = len(trades) + len(pairs(trades))
+        """Trades, and the channels they are settled in."""
         self._pace = pace
         self._screen = screen
         self._seconds: dict[str, float] = {}
@@ -139,7 +144,7 @@ class _Run:
         with self.phase("audit"), step("an auditor recomputes everything and makes the proofs"):
             evidence = self._evidence(self._audit())
         with self.phase("proofs"), step("a proof is verified, and refused with one byte changed"):
-            story = _story(self._folder, evidence)
+            story = _story(self._folder, evidence, self.venue.regulator)
             proving = None if story is None else _prove(self._folder, story)
         return Result(
             evidence=evidence,
@@ -154,26 +159,29 @@ class _Run:
     def _trade(self, observer: Observer) -> None:
         """Watch until every bank has reported and the monitor has seen it all, or nothing happens any more."""
         patience = _Patience(self._pace.deadline_seconds + _PATIENCE_SECONDS)
-        title = f"{len(self._banks)} banks settle {len(self._trades)} trades"
-        messages = sum(trade.messages for trade in self._trades)
-        with self._screen.trading(title, len(self._trades), messages) as show:
+        trades, transactions = len(self._trades), self._transactions
+        title = (
+            f"{len(self._banks)} banks settle {trades} trades, in {transactions - trades} private channels"
+        )
+        messages = sum(trade.messages for trade in self._trades) + 2 * (transactions - trades)
+        with self._screen.trading(title, trades, transactions, messages) as show:
             while True:
                 sight = observer.look(_LOOK_SECONDS)
                 show(sight)
                 self.venue.check()
                 reported = all(self._folder.report(bank).exists() for bank in self._banks)
-                if sight.ended >= len(self._trades) and reported:
+                if sight.ended >= transactions and reported:
                     return
                 if patience.over((sight.figures.events, sight.sealed)):
                     return
 
     def _settle_down(self, observer: Observer) -> None:
-        """Wait until all trades are sealed and the newest block is final on the chain, or nothing happens any more."""
+        """Wait until all is sealed and the newest block is final on the chain, or nothing happens any more."""
         patience = _Patience(_PATIENCE_SECONDS)
         while True:
             sight = observer.look(_LOOK_SECONDS)
             self.venue.check()
-            if sight.sealed >= len(self._trades) and sight.anchored >= sight.blocks:
+            if sight.sealed >= self._transactions and sight.anchored >= sight.blocks:
                 return
             if patience.over((sight.blocks, sight.anchors)):
                 return
@@ -189,6 +197,7 @@ class _Run:
             chain_id=CHAIN_ID,
             contract=self.venue.contract,
             proofs=folder.proofs,
+            proved=dialogue.KIND,
         )
         write(folder.audit_task, task)
         told = {
@@ -249,8 +258,12 @@ class _Patience:
         return now - self._since > self._seconds
 
 
-def _story(folder: DemoFolder, evidence: Evidence) -> Story | None:
-    """The first trade that settled, from the block store; ``None`` where none did, or its block does not verify."""
+def _story(folder: DemoFolder, evidence: Evidence, regulator: str) -> Story | None:
+    """The first trade that settled, from the block store, as the regulator reads it.
+
+    ``None`` where none settled, or its block does not verify.
+    """
+    keystore = Keystore.open(folder.keystore(regulator), folder.keystore_password(regulator))
     log_key = parse_verifier_key(folder.public.verifier_key.read_text(encoding="ascii").strip())
     store = BlockStore(from_folder(folder.public.store), log_key)
     names = {each.participant: each.legal_name for each in evidence.institutions}
@@ -263,7 +276,8 @@ def _story(folder: DemoFolder, evidence: Evidence) -> Story | None:
     for trade in evidence.trades:
         if trade.uti in settled:
             with suppress(ProofError):  # the auditor has found it too, and says more about it
-                return tell(store, settled[trade.uti], evidence.audited, names)
+                reader = ContentReader(regulator, keystore)
+                return tell(store, settled[trade.uti], evidence.audited, names, reader)
     return None
 
 

@@ -49,7 +49,9 @@ class Screen:
                 yield
 
     @contextmanager
-    def trading(self, title: str, trades: int, messages: int) -> Iterator[Callable[[Sight], None]]:
+    def trading(
+        self, title: str, trades: int, transactions: int, messages: int
+    ) -> Iterator[Callable[[Sight], None]]:
         """The step in which the banks trade: gives what to call with each sight of it."""
         with self._timed(title):
             if not self.console.is_terminal:
@@ -62,7 +64,7 @@ class Screen:
                 TextColumn("{task.fields[note]}"),
             )
             with Progress(*bars, console=self.console, transient=True) as progress:
-                yield _bars(progress, trades, messages)
+                yield _bars(progress, trades, transactions, messages)
 
     @contextmanager
     def _timed(self, title: str) -> Iterator[None]:
@@ -71,17 +73,17 @@ class Screen:
         self.say(f"  {title + ' ':.<{_WIDTH}} {time.monotonic() - began:5.1f} s")
 
 
-def _bars(progress: Progress, trades: int, messages: int) -> Callable[[Sight], None]:
+def _bars(progress: Progress, trades: int, transactions: int, messages: int) -> Callable[[Sight], None]:
     said = progress.add_task("messages", total=messages, note="")
     ended = progress.add_task("trades", total=trades, note="")
-    sealed = progress.add_task("sealed", total=trades, note="")
+    sealed = progress.add_task("sealed", total=transactions, note="")
 
     def show(sight: Sight) -> None:
         outcomes = ", ".join(
-            f"{count} {name.replace('_', ' ')}" for name, count in sorted(sight.figures.outcomes.items())
+            f"{count} {name.replace('_', ' ')}" for name, count in sorted(sight.outcomes.items())
         )
         progress.update(said, completed=sight.figures.messages)
-        progress.update(ended, completed=sight.ended, note=outcomes)
+        progress.update(ended, completed=sight.trades, note=outcomes)
         progress.update(
             sealed, completed=sight.sealed, note=f"in {sight.blocks} blocks, {sight.anchors} anchors final"
         )
@@ -97,7 +99,7 @@ def _plain_lines(screen: Screen, trades: int, messages: int) -> Callable[[Sight]
         if time.monotonic() - shown >= _PLAIN_EVERY_S:
             shown = time.monotonic()
             screen.say(
-                f"    {sight.ended} of {trades} trades ended, {sight.figures.messages} of {messages} messages,"
+                f"    {sight.trades} of {trades} trades ended, {sight.figures.messages} of {messages} messages,"
                 f" {sight.blocks} blocks, {sight.anchors} anchors final"
             )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from deploy.demo.dialogue import KIND
 from deploy.demo.folder import DemoFolder
 from firehose.core import Figures
 from firehose.state import StateFile
@@ -30,8 +32,18 @@ class Sight(NamedTuple):
     """Blocks that the newest of them covers."""
 
     @property
-    def ended(self) -> int:
+    def outcomes(self) -> Mapping[str, int]:
+        """Trades that have ended, by outcome."""
+        return self.figures.kinds.get(KIND, {})
+
+    @property
+    def trades(self) -> int:
         """Trades that have ended."""
+        return sum(self.outcomes.values())
+
+    @property
+    def ended(self) -> int:
+        """Transactions that have ended: trades, and the banks' channels."""
         return sum(self.figures.outcomes.values())
 
 

@@ -1,4 +1,6 @@
-"""One negotiation as its block tells it, line by line, and the anchor it stands under; reads the block store alone."""
+"""One negotiation as its block tells it, line by line, to whoever holds a key and to everybody else, and the anchor it
+stands under; reads the block store alone.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from parley.errors import ProofError
 from parley.events import read_spoken
 from parley.identifiers import parse_transaction_id
 from parley.lookup import Lookup
-from parley.schemas import FirehoseEvent, Message, decode
+from parley.reading import Reader
+from parley.schemas import FirehoseEvent, decode
 
 __all__ = ["Line", "Story", "tell"]
 
@@ -26,7 +29,14 @@ class Line:
     speaker: str
     """Legal name."""
     action: str
-    text: str
+    text: str | None
+    """In words, as the reader decrypts it; ``None`` where it cannot."""
+    sender: str
+    recipients: tuple[str, ...]
+    size: int
+    """Of the content as it stands on the record, in bytes."""
+    granted: tuple[str, ...]
+    """Who is granted a key in this message, as everybody sees."""
     pipeline: int
     sequence: int
     """On the firehose."""
@@ -51,8 +61,10 @@ class Story:
     """The first final one that covers the block."""
 
 
-def tell(store: BlockStore, transaction: str, audited: Audited, names: Mapping[str, str]) -> Story:
-    """The story of a transaction; ``names`` are legal names by participant.
+def tell(
+    store: BlockStore, transaction: str, audited: Audited, names: Mapping[str, str], reader: Reader
+) -> Story:
+    """The story of a transaction as ``reader`` may read it; ``names`` are legal names by participant.
 
     Raises:
         ProofError: it is not in the store, or the store does not verify.
@@ -64,7 +76,7 @@ def tell(store: BlockStore, transaction: str, audited: Audited, names: Mapping[s
     return Story(
         transaction=transaction,
         opened_at=sealed.record.opened_at,
-        lines=tuple(_lines(events, names)),
+        lines=tuple(_lines(events, names, reader)),
         outcome=sealed.record.outcome,
         height=place.height,
         sealed_after=(block.header.sealed_at - sealed.record.ended_at) / 1_000,
@@ -77,19 +89,24 @@ def tell(store: BlockStore, transaction: str, audited: Audited, names: Mapping[s
     )
 
 
-def _lines(events: Sequence[FirehoseEvent], names: Mapping[str, str]) -> list[Line]:
+def _lines(events: Sequence[FirehoseEvent], names: Mapping[str, str], reader: Reader) -> list[Line]:
     lines = []
     for event in events:
         spoken = read_spoken(event)
         if spoken is None:
             continue
         message = spoken.message
+        grants = () if message.encryption is None else message.encryption.grants
         lines.append(
             Line(
                 seconds=(event.at - events[0].at) / 1_000,
                 speaker=names.get(message.sender, message.sender),
                 action=message.action,
-                text=_text(message),
+                text=_text(reader.read(message, spoken.message_id).content),
+                sender=message.sender,
+                recipients=message.recipients,
+                size=len(message.content),
+                granted=tuple(dict.fromkeys(grant.reader for grant in grants)),
                 pipeline=event.pipeline,
                 sequence=event.sequence,
             )
@@ -99,6 +116,8 @@ def _lines(events: Sequence[FirehoseEvent], names: Mapping[str, str]) -> list[Li
     return lines
 
 
-def _text(message: Message) -> str:
-    value: object = json.loads(message.content)
+def _text(content: bytes | None) -> str | None:
+    if content is None:
+        return None
+    value: object = json.loads(content)
     return str(value.get("text", "")) if isinstance(value, dict) else ""

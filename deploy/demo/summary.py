@@ -12,12 +12,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from deploy.demo.auditor import Audited
+from deploy.demo.dialogue import KIND
 from deploy.demo.findings import endings, settled_amounts
 from deploy.demo.orders import Side
 from deploy.demo.reference import Ending
 from deploy.demo.run import Proving, Result
-from deploy.demo.story import Story
+from deploy.demo.story import Line, Story
 from parley.cli.output import moment
+from parley.grants import CHANNEL_KIND
 
 __all__ = ["print_summary", "summary_row"]
 
@@ -38,6 +41,11 @@ def summary_row(result: Result) -> dict[str, object]:
         "timed_out": counts.get(Ending.TIMED_OUT, 0),
         "refused": sum(evidence.rejections.values()),
         "messages": evidence.figures.messages,
+        "channels": audited.transactions_by_kind.get(CHANNEL_KIND, 0),
+        "messages_by_kind": dict(audited.messages_by_kind),
+        "private": evidence.figures.private,
+        "in_clear": audited.in_clear,
+        "unread_by_regulator": dict(evidence.figures.unread),
         "blocks": audited.log_size,
         "log_size": audited.log_size,
         "log_root": audited.root,
@@ -120,7 +128,7 @@ def _print_endings(result: Result, console: Console) -> None:
 def _print_instruments(result: Result, console: Console) -> None:
     evidence = result.evidence
     titles = {trade.isin: trade.security_name for trade in evidence.trades}
-    _title(console, "What the regulator counted, live, from the firehose alone")
+    _title(console, "What the regulator counted, live, from what it decrypted of the firehose")
     width = min(console.width - 2, _WIDEST)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", width=width)
     table.add_column("ISIN", min_width=12, no_wrap=True)
@@ -134,24 +142,31 @@ def _print_instruments(result: Result, console: Console) -> None:
         )
         table.add_row(isin, titles.get(isin, ""), *cells, _money(instrument.settled))
     console.print(Padding(table, _NEAR))
+    figures = evidence.figures
+    unread = sum(figures.unread.values())
     _line(
         console,
-        f"{evidence.figures.events:,} events, each with its chain hash checked, by a Kafka user that may read the firehose"
-        " and nothing else.",
+        f"{figures.events:,} events, each with its chain hash checked, by a Kafka user that may read the firehose"
+        f" and nothing else. Of {figures.private:,} encrypted messages it read {figures.private - unread:,}, by the grant in"
+        f" each trade's opening. {_unread(figures.unread)}",
     )
 
 
 def _print_story(story: Story, console: Console) -> None:
-    _title(console, "One of them, line by line")
+    _title(console, "One of them, line by line, as the regulator reads it by its grant")
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True, style="dim")
     table.add_column(overflow="fold", ratio=1)
     table.add_column(justify="right", no_wrap=True, style="dim")
     for line in story.lines:
-        said = Text.assemble((f"{line.speaker}: ", "bold"), line.text)
+        said = Text.assemble((f"{line.speaker}: ", "bold"), line.text or "(not readable)")
         table.add_row(f"{line.seconds:.2f} s", said, f"{line.pipeline}/{line.sequence}")
+        table.add_row("", Text(_seen(line), style="dim", overflow="fold"), "")
     console.print(Padding(table, _NEAR))
-    _line(console, f"(seconds since {moment(story.opened_at)}; pipeline/sequence on the firehose)")
+    _line(
+        console,
+        f"(seconds since {moment(story.opened_at)}; pipeline/sequence on the firehose; sizes padded to powers of two)",
+    )
     console.print()
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True, style="bold")
@@ -196,9 +211,10 @@ def _print_checks(result: Result, console: Console) -> None:
     _title(console, "What was checked")
     _line(
         console,
-        f"An auditor recomputed {audited.log_size} blocks with {audited.transactions} transactions from public data,"
+        f"An auditor recomputed {audited.log_size} blocks with {audited.transactions} transactions"
+        f" ({_kinds(audited)}) from public data,"
         f" verified {audited.signatures:,} signatures, found {len(audited.anchors)} anchors on the chain, and made"
-        f" {audited.proofs_verified} proofs.",
+        f" {audited.proofs_verified} proofs, all over ciphertext: it was given no key.",
     )
     for check in result.checks:
         mark, style = ("✓", "green") if check.good else ("✗", "bold red")
@@ -227,6 +243,28 @@ def _money(amounts: Mapping[str, Decimal]) -> str:
     return ", ".join(f"{currency} {amount:,.2f}" for currency, amount in sorted(amounts.items()))
 
 
+def _kinds(audited: Audited) -> str:
+    """How many trades and channels, in words."""
+    words = {KIND: "trades", CHANNEL_KIND: "channels"}
+    kinds = sorted(audited.transactions_by_kind.items(), key=lambda each: -each[1])
+    return ", ".join(f"{count} {words.get(kind, f'of kind {kind}')}" for kind, count in kinds)
+
+
+def _unread(unread: Mapping[str, int]) -> str:
+    """What the regulator could not read, in words."""
+    words = {CHANNEL_KIND: "open and close the banks' channels, whose keys it was not given"}
+    if not unread:
+        return "None stayed closed to it."
+    told = (f"{count:,} {words.get(kind, f'of kind {kind}')}" for kind, count in sorted(unread.items()))
+    return f"The others it could not: {', '.join(told)}."
+
+
+def _seen(line: Line) -> str:
+    """What of a message everybody sees."""
+    granted = f", its key granted to {', '.join(line.granted)}" if line.granted else ""
+    return f"everybody sees: {line.sender} to {', '.join(line.recipients)}, {line.size:,} bytes encrypted{granted}"
+
+
 def _due(result: Result, names: dict[str, str]) -> str:
     """Who was due, by legal name, most often first."""
     due = Counter(dict(result.evidence.figures.waiting_on))
@@ -238,8 +276,13 @@ def _due(result: Result, names: dict[str, str]) -> str:
 
 
 def _reasons(result: Result) -> str:
-    words = {"DEADLINE_PASSED": "confirmed delivery after the deadline (DEADLINE_PASSED)"}
-    return ", ".join(words.get(reason, reason) for reason in result.evidence.rejections)
+    words = {
+        "DEADLINE_PASSED": "confirmed delivery after the deadline (DEADLINE_PASSED)",
+        "GRANT_REQUIRED": "proposed a trade without the regulator's grant (GRANT_REQUIRED)",
+    }
+    return ", ".join(
+        f"{count} {words.get(reason, reason)}" for reason, count in result.evidence.rejections.items()
+    )
 
 
 def _count(number: int) -> str:

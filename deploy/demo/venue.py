@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
@@ -9,15 +10,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploy.backbone import REGISTRAR, Backbone, Participant
+from deploy.demo import dialogue
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Account, Orders, orders_for, write
 from deploy.demo.reference import Institution, Trade
+from deploy.folder import write_private
 from deploy.inventory import anchoring_account, backbone_services
 from deploy.services import Service, Services
 from deploy.stack import Stack, StackSettings
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
-from parley.keys import SigningKey, public_key
-from parley.private_files import write_new
+from parley.keys import EncryptionKey, SigningKey, public_key
+from parley.keystore import INTERACTIVE, Keystore
 from parley.schemas import DirectoryEntry
 from parley.schemas import Role as EntryRole
 from streams.catalogue import Role
@@ -68,6 +71,8 @@ class Venue:
         self._folder = folder
         self._institutions = [*institutions, AUDITOR]
         self._banks = [each for each in institutions if each.role == "bank"]
+        self.regulator = next(each.participant for each in institutions if each.role == "regulator")
+        """Whose grant every trade's opening must carry."""
         self._trades = trades
         self._pace = pace
         self._step = step
@@ -161,7 +166,7 @@ class Venue:
                 self._folder.public,
                 routers=ROUTERS,
                 origin=ORIGIN,
-                extra=_TUNING,
+                extra=_TUNING | {"PARLEY_ROUTER_REQUIRED_READERS": self._policy()},
             )
             backbone.provision([account])
             monitor = Participant(MONITOR, self._folder.stack.password(MONITOR), Role.MONITOR)
@@ -175,10 +180,15 @@ class Venue:
         self._services[name] = running
 
     def _participant(self, institution: Institution) -> Participant:
-        """An institution as it joins: with a Kafka user, an inbox, and an entry signed by a key of its own."""
+        """An institution as it joins: with a Kafka user, an inbox, and an entry signed by a key of its own keystore."""
         name = institution.participant
-        key = SigningKey.generate()
-        write_new(self._folder.key_file(name), key.seed)
+        key, encryption_key = SigningKey.generate(), EncryptionKey.generate()
+        password = self._folder.keystore_password(name)
+        keystore = Keystore.create(self._folder.keystore(name), name, password, cost=INTERACTIVE)
+        keystore.add("signing", key)
+        keystore.add("encryption", encryption_key)
+        keystore.save()
+        write_private(self._folder.profile(name), self._profile(name))
         entry_role, role = _ROLES[institution.role]
         entry = DirectoryEntry(
             participant=name,
@@ -188,11 +198,27 @@ class Venue:
             country=institution.country,
             role=entry_role,
             signing_keys=(public_key(key.public),),
-            encryption_keys=(),
+            encryption_keys=(public_key(encryption_key.public),),
             addresses=(name,),
         )
         envelope = seal(DIRECTORY_ENTRY_TYPE, entry, key)
         return Participant(name, self._folder.stack.password(name), role, (name,), envelope)
+
+    def _profile(self, name: str) -> str:
+        """What the participant's own command is told, as TOML."""
+        values = {
+            "participant": name,
+            "bootstrap": self._stack.kafka.bootstrap,
+            "registrar": self.backbone.registrar_key.public.hex(),
+            "password_file": self._folder.stack.password_file(name).name,
+            "keystore": self._folder.keystore(name).name,
+            "keystore_password_file": self._folder.keystore_password_file(name).name,
+        }
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+    def _policy(self) -> str:
+        """Who must be granted the key to a transaction, by its kind, as JSON."""
+        return json.dumps({dialogue.KIND: [self.regulator]})
 
     def _bank(self, bank: Institution) -> Service:
         name = bank.participant
@@ -201,7 +227,9 @@ class Venue:
             orders,
             Orders(
                 account=self.account(name),
-                key_file=self._folder.key_file(name),
+                keystore=self._folder.keystore(name),
+                keystore_password_file=self._folder.keystore_password_file(name),
+                regulator=self.regulator,
                 lei=bank.lei,
                 orders=orders_for(bank.lei, self._trades),
                 deadline_seconds=self._pace.deadline_seconds,
@@ -219,6 +247,8 @@ class Venue:
             "KAFKA_PASSWORD_FILE": str(account.password_file),
             "STATE_FILE": str(self._folder.figures),
             "SAVE_INTERVAL_MS": "250",
+            "KEYSTORE": str(self._folder.keystore(self.regulator)),
+            "KEYSTORE_PASSWORD_FILE": str(self._folder.keystore_password_file(self.regulator)),
         }
         settings = {f"PARLEY_MONITOR_{name}": value for name, value in env.items()}
         return Service(MONITOR, "firehose", settings, ready="monitor.started")

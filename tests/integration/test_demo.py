@@ -14,16 +14,27 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
 
-from deploy.demo.command import verify
+from deploy.demo.command import PARLEY, verify
+from deploy.demo.dialogue import KIND
 from deploy.demo.folder import DemoFolder
+from deploy.demo.orders import Report, read
+from deploy.demo.reference import pairs, select, trades
 from deploy.folder import CHECKOUT
+from deploy.stack import Stack, StackSettings
+from parley.blocks import BlockStore, from_folder
 from parley.errors import ProofError
+from parley.note import parse_verifier_key
 from parley.proof import verify_proof
+from streams.reader import Reader
 
 pytestmark = pytest.mark.timeout(420)
 
 TRADES = 30
+REGULATOR = "ecbfdeff"
+SETTLED = '"status":"settled"'
+"""What the last word of a trade that settles says."""
 RUN_SECONDS = 300
 
 OTHERWISE = """
@@ -92,11 +103,28 @@ def test_every_trade_ends_as_its_scenario_says_and_everything_verifies(finished:
     assert summary["good"] is True
     outcomes = [summary[name] for name in ("trades", "settled", "declined", "timed_out")]
     assert outcomes == [30, 24, 1, 5]
-    assert summary["refused"] == 1
+    assert summary["refused_by_reason"] == {"DEADLINE_PASSED": 1, "GRANT_REQUIRED": 1}
+    assert summary["refused"] == 2
     assert summary["proofs_verified"] == len(finished.proofs) == 25
     assert summary["blocks"] == summary["log_size"]
     assert summary["anchors_final"]
     assert {"start", "trading", "audit", "total"} <= set(summary["seconds"])  # type: ignore[call-overload]
+
+
+def test_all_that_the_banks_say_is_private_and_each_channel_is_opened_and_closed(finished: Finished) -> None:
+    summary, chosen = finished.summary, select(trades(), TRADES)
+    said = {KIND: sum(trade.messages for trade in chosen), "channel": 2 * len(pairs(chosen))}
+    assert summary["messages_by_kind"] == said
+    assert summary["messages"] == summary["private"] == sum(said.values())
+    assert summary["in_clear"] == 0
+    assert summary["channels"] == len(pairs(chosen))
+
+
+def test_the_regulator_reads_every_trade_and_nothing_else(finished: Finished) -> None:
+    summary = finished.summary
+    assert summary["unread_by_regulator"] == {"channel": 2 * len(pairs(select(trades(), TRADES)))}
+    outcomes = [row["outcomes"] for row in summary["by_isin"].values()]  # type: ignore[attr-defined]
+    assert sum(row.get("settled", 0) for row in outcomes) == summary["settled"]
 
 
 def test_the_summary_on_the_output_is_the_one_in_the_file(finished: Finished) -> None:
@@ -129,6 +157,121 @@ def test_the_command_refuses_a_tampered_proof_and_says_why(finished: Finished, t
     bad = verify(tampered, log_key)
     assert bad.exit_code == 1
     assert bad.output.startswith("parley: ")
+
+
+class TestATradeThatSettled:
+    """Whoever holds the keystore of one who may read it does; nobody else does, and anybody can prove it."""
+
+    @pytest.fixture
+    def parties(self, finished: Finished) -> dict[str, str]:
+        """Each bank of the first trade that settled, with the transaction."""
+        reports = [read(path, Report) for path in finished.folder.stack.secrets.glob("*.report.json")]
+        said = [(bank.participant, trade) for bank in reports for trade in bank.trades]
+        uti = next(trade.uti for _, trade in said if trade.ending == "settled")
+        return {name: trade.transaction for name, trade in said if trade.uti == uti}
+
+    def shown(self, finished: Finished, transaction: str, by: str) -> str:
+        """What ``parley tx show`` says of it with the keystore of one participant."""
+        folder = finished.folder
+        place = ("--store", folder.public.store, "--log-key", folder.public.verifier_key)
+        command: list[str | Path] = [
+            PARLEY,
+            "tx",
+            "show",
+            transaction,
+            *place,
+            "--profile",
+            folder.profile(by),
+        ]
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def test_is_read_by_its_banks_and_the_regulator(
+        self, finished: Finished, parties: dict[str, str]
+    ) -> None:
+        for name, transaction in {**parties, REGULATOR: next(iter(parties.values()))}.items():
+            shown = self.shown(finished, transaction, name)
+            assert SETTLED in shown
+            assert "not readable" not in shown
+
+    def test_is_read_by_no_other_bank_nor_the_auditor(
+        self, finished: Finished, parties: dict[str, str]
+    ) -> None:
+        (transaction,) = set(parties.values())
+        others = {"auditor", "ubswchzh", "ingbnl2a", "cedelull"} - set(parties)
+        for name in others:
+            shown = self.shown(finished, transaction, name)
+            assert shown.count(f"not readable by {name}") == 4
+            assert SETTLED not in shown
+
+    def test_is_proved_over_ciphertext(self, finished: Finished, parties: dict[str, str]) -> None:
+        (transaction,) = set(parties.values())
+        proof = finished.folder.proofs / f"{transaction}.proof"
+        verdict = verify(proof, finished.folder.public.verifier_key)
+        assert verdict.good
+        assert "(encrypted" in verdict.output
+        assert SETTLED not in verdict.output
+
+
+class TestNothingOfANegotiationInClear:
+    """What is searched for stands in every trade that settles, and in every bank's own orders."""
+
+    PHRASES = (
+        b"to pay for",
+        b"We commit to deliver",
+        b"is blocked for your account",
+        b"The trade is settled",
+        b"security_name",
+    )
+
+    @pytest.fixture
+    def phrases(self) -> list[bytes]:
+        chosen = select(trades(), TRADES)
+        planted = {trade.uti for trade in chosen} | {trade.receiver_cash_account for trade in chosen}
+        return [*self.PHRASES, *(text.encode() for text in planted)]
+
+    def test_stands_in_any_file_but_the_banks_own(self, finished: Finished, phrases: list[bytes]) -> None:
+        found = {
+            path.relative_to(finished.folder.root)
+            for path in finished.folder.root.rglob("*")
+            if path.is_file() and any(phrase in path.read_bytes() for phrase in phrases)
+        }
+        assert found
+        assert all(
+            path.match("secrets/*.orders.json") or path.match("secrets/*.report.json") for path in found
+        )
+
+    def test_stands_in_any_block(self, finished: Finished, phrases: list[bytes]) -> None:
+        log_key = parse_verifier_key(finished.folder.public.verifier_key.read_text().strip())
+        store = BlockStore(from_folder(finished.folder.public.store), log_key)
+        events = [data for block in store.blocks() for sealed in block.transactions for data in sealed.events]
+        assert any(KIND.encode() in data for data in events)
+        assert not [phrase for phrase in phrases if any(phrase in data for data in events)]
+
+    def test_stands_in_any_topic(self, finished: Finished, phrases: list[bytes]) -> None:
+        seen: dict[str, list[bytes]] = {}
+        with Stack(finished.folder.stack, StackSettings(postgres=False)) as stack:
+            admin = stack.endpoints.admin
+            reader = Reader(admin)
+            topics = AdminClient(admin.client()).list_topics(timeout=30).topics
+            for topic in (name for name in topics if not name.startswith("__")):
+                seen[topic] = [
+                    data
+                    for partition in range(reader.partitions(topic))
+                    for record in reader.read_partition(topic, partition)
+                    for data in (record.key(), record.value())
+                    if data is not None
+                ]
+        said = {topic for topic, records in seen.items() if any(KIND.encode() in data for data in records)}
+        assert {"ingest", "firehose", "deliveries"} <= said
+        assert any(topic.startswith("inbox.") for topic in said)
+        assert not [
+            (topic, phrase)
+            for topic, records in seen.items()
+            for phrase in phrases
+            if any(phrase in data for data in records)
+        ]
 
 
 def test_nobody_else_may_read_secrets_orders_or_logs(finished: Finished) -> None:

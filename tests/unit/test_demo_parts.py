@@ -10,6 +10,7 @@ import pytest
 
 from deploy.demo import dialogue
 from deploy.demo.auditor import Audited, FoundAnchor
+from deploy.demo.dialogue import KIND
 from deploy.demo.findings import Evidence, checks
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Conduct, Order, Report, Side, TradeReport, orders_for, read, write
@@ -20,8 +21,10 @@ from deploy.demo.reference import (
     Scenario,
     Trade,
     institutions,
+    pairs,
     select,
     trades,
+    ungranted,
 )
 from deploy.errors import AlreadyRunningError, DeployError, SetupError
 from firehose.core import Figures, Instrument
@@ -85,6 +88,17 @@ def test_a_bank_is_told_its_own_accounts_and_its_own_part_only() -> None:
     assert (receives.side, receives.conduct) == (Side.RECEIVE, Conduct.SILENT)
     assert trade.receiver_cash_account not in str(delivers)
     assert trade.deliverer_cash_account not in str(receives)
+
+
+def test_one_bank_forgets_the_regulator_once() -> None:
+    conducts = [order.conduct for bank in EVERYBODY for order in orders_for(bank.lei, TRADES)]
+    assert conducts.count(Conduct.FORGETS) == 1
+
+
+def test_each_pair_of_banks_that_trades_is_one_whoever_delivers() -> None:
+    there = trade_of(Scenario.SETTLES)
+    back = replace(there, deliverer_lei=there.receiver_lei, receiver_lei=there.deliverer_lei)
+    assert pairs([there, back]) == {frozenset((there.deliverer_lei, there.receiver_lei))}
 
 
 # Dialogue --------------------------------------------------------------------------------------------------------------
@@ -182,6 +196,9 @@ def name_of(lei: str) -> str:
 
 def good_report(trade: Trade, side: Side) -> TradeReport:
     late = trade.scenario is Scenario.LATE_FINISH and side is Side.DELIVER
+    refused: tuple[str, ...] = ("DEADLINE_PASSED",) if late else ()
+    if trade.uti == ungranted(TRADES) and side is Side.RECEIVE:
+        refused = ("GRANT_REQUIRED",)
     return TradeReport(
         uti=trade.uti,
         isin=trade.isin,
@@ -191,7 +208,7 @@ def good_report(trade: Trade, side: Side) -> TradeReport:
         transaction="t",
         ending=EXPECTED[trade.scenario],
         due=() if trade.due is None else (name_of(trade.due),),
-        refused=("DEADLINE_PASSED",) if late else (),
+        refused=refused,
     )
 
 
@@ -212,10 +229,14 @@ def good_evidence(count: int = 30) -> Evidence:
         )
         for bank in banks
     ]
+    channels = len(pairs(chosen))
+    said = {KIND: sum(trade.messages for trade in chosen), "channel": 2 * channels}
     figures = Figures(
         events=7,
-        messages=sum(trade.messages for trade in chosen),
-        opened=count,
+        messages=sum(said.values()),
+        private=sum(said.values()),
+        unread={"channel": 2 * channels},
+        opened=count + channels,
         outcomes=Counter(str(EXPECTED[trade.scenario]) for trade in chosen),
         waiting_on=Counter(name_of(trade.due) for trade in chosen if trade.due is not None),
         instruments={isin: instrument_of(chosen, isin) for isin in {trade.isin for trade in chosen}},
@@ -224,8 +245,11 @@ def good_evidence(count: int = 30) -> Evidence:
     audited = Audited(
         log_size=9,
         root="00",
-        transactions=count,
-        finished=finished,
+        transactions=count + channels,
+        transactions_by_kind={KIND: count, "channel": channels},
+        messages_by_kind=said,
+        in_clear=0,
+        finished=finished + channels,
         timed_out=count - finished,
         messages=figures.messages,
         signatures=figures.messages,
@@ -237,7 +261,8 @@ def good_evidence(count: int = 30) -> Evidence:
         violations=(),
     )
     late = sum(trade.scenario is Scenario.LATE_FINISH for trade in chosen)
-    return Evidence(chosen, EVERYBODY, reports, figures, {"DEADLINE_PASSED": late}, audited)
+    rejections = {"DEADLINE_PASSED": late, "GRANT_REQUIRED": 1}
+    return Evidence(chosen, EVERYBODY, reports, figures, rejections, audited)
 
 
 def instrument_of(chosen: list[Trade], isin: str) -> Instrument:
@@ -291,8 +316,18 @@ def test_a_timeout_that_names_the_wrong_bank_makes_the_run_bad() -> None:
     assert "every timeout names the bank that was due" in broken(replace(evidence, reports=reports))
 
 
-@pytest.mark.parametrize("rejections", [{}, {"DEADLINE_PASSED": 2}, {"DEADLINE_PASSED": 1, "MALFORMED": 1}])
-def test_refusals_must_be_those_of_the_late_and_no_others(rejections: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "rejections",
+    [
+        {},
+        {"DEADLINE_PASSED": 1},
+        {"DEADLINE_PASSED": 2, "GRANT_REQUIRED": 1},
+        {"DEADLINE_PASSED": 1, "GRANT_REQUIRED": 1, "MALFORMED": 1},
+    ],
+)
+def test_refusals_must_be_those_of_the_late_and_the_forgetful_and_no_others(
+    rejections: dict[str, int],
+) -> None:
     assert broken(replace(good_evidence(12), rejections=rejections))
 
 
@@ -310,10 +345,28 @@ def test_a_regulator_who_counts_otherwise_makes_the_run_bad() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"unread": {}},
+        {"unread": {"channel": 48, KIND: 1}},
+        {"private": 1},
+    ],
+)
+def test_a_regulator_who_reads_less_than_the_trades_or_more_makes_the_run_bad(
+    change: dict[str, object],
+) -> None:
+    evidence = good_evidence()
+    figures = replace(evidence.figures, **change)  # type: ignore[arg-type]
+    assert len(broken(replace(evidence, figures=figures))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
         {"violations": ("block in block 3: bad",)},
         {"violations": ("anchors: another root",)},
         {"violations": ("proof x.proof: bad",)},
-        {"transactions": 29},
+        {"transactions_by_kind": {KIND: 30, "channel": 1}},
+        {"messages_by_kind": {KIND: 1}},
+        {"in_clear": 1},
         {"unsealed": 1},
         {"firehose_events": 6},
         {"anchors": ()},
