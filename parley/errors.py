@@ -27,6 +27,14 @@ ParleyError
 │   └── CursorError           a saved cursor cannot be used
 ├── RefusedError          the router refused a message
 ├── VerificationError     what the backbone delivered does not verify
+├── SettlementError       a settlement file or instruction cannot be used
+│   ├── UnsafeXmlError        DTD, entities, or larger or deeper than the limit
+│   ├── UnreadableXmlError    not well-formed, or in an encoding that does not count
+│   ├── WrongDocumentError    well-formed, but another message or version
+│   ├── ElementError          an element is missing, unknown, repeated or holds what it may not
+│   │   └── AmountError           a number is negative, too precise or no number
+│   ├── InstructionError      the instruction contradicts itself, its identifiers or the calendar
+│   └── TradeFileError        a row of a trade file cannot become instructions
 ├── TransportError        the backbone cannot be reached
 └── ProfileError          a profile file cannot be used
 
@@ -175,3 +183,40 @@ class TransportError(ParleyError):
 
 class ProfileError(ParleyError):
     """A profile file cannot be used; the message names the file and the key to mend."""
+
+
+class SettlementError(ParleyError):
+    """A settlement file or instruction cannot be used; nothing was sent."""
+
+
+class UnsafeXmlError(SettlementError):
+    """The XML holds a DTD or entities, or exceeds a limit; have the sender write a plain ISO 20022 document."""
+
+
+class UnreadableXmlError(SettlementError):
+    """The bytes are no well-formed XML, or in another encoding than they say; have the sender write them anew."""
+
+
+class WrongDocumentError(SettlementError):
+    """The XML is another message, or another version of it, than what is read here."""
+
+
+class ElementError(SettlementError):
+    """An element is missing, unknown, repeated or holds what it may not; mend it at ``path`` in the file."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        """Where, as in ``/Document/SctiesSttlmTxInstr/TradDtls/SttlmDt``."""
+
+
+class AmountError(ElementError):
+    """A number is negative, finer than its currency or the standard admits, or no number."""
+
+
+class InstructionError(SettlementError):
+    """The instruction contradicts itself, its identifiers or the calendar; the message names every finding."""
+
+
+class TradeFileError(SettlementError):
+    """A row of a trade file cannot become instructions; the message names the row and the column."""
