@@ -10,8 +10,9 @@ from parley.errors import ElementError
 from parley.workflows.settlement.checks import Finding
 from parley.workflows.settlement.document import LIMITS, Limits
 from parley.workflows.settlement.instruction import SettlementInstruction
-from parley.workflows.settlement.iso20022 import STATUS_ADVICE, Content, Element, read, write
+from parley.workflows.settlement.iso20022 import Content, Element, read, write
 from parley.workflows.settlement.matching import Mismatches
+from parley.workflows.settlement.models import STATUS_ADVICE
 from parley.workflows.settlement.writing import (
     amount_content,
     day_content,

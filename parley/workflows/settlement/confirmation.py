@@ -8,7 +8,8 @@ from typing import NamedTuple
 from parley.errors import ElementError
 from parley.workflows.settlement.document import LIMITS, Limits
 from parley.workflows.settlement.instruction import Measure, Money, Movement, Quantity, SettlementInstruction
-from parley.workflows.settlement.iso20022 import CONFIRMATION, Content, read, write
+from parley.workflows.settlement.iso20022 import Content, read, write
+from parley.workflows.settlement.models import CONFIRMATION
 from parley.workflows.settlement.writing import (
     amount_content,
     cash_account_content,

@@ -1,25 +1,19 @@
 """ISO 20022 messages as typed elements, by the generated models; what a message means is its reader's.
 
-The only module that touches `python_iso20022` and `xsdata`. The models bind elements to fields, but check neither lengths
-nor patterns, digits, choices or repetitions: that is done here, of everything in the document, from what the models say
-of themselves. Elements out of their order are read all the same; the content of supplementary data is not read.
+The only module that touches `xsdata`, which binds elements to the models' fields but checks neither lengths nor patterns,
+digits, choices or repetitions: `models` does, of everything in the document. Elements out of their order are read all
+the same; the content of supplementary data is not read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import re
-import sys
-import threading
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from enum import Enum
-from functools import cache
-from types import ModuleType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from xsdata.exceptions import ConverterError, ParserError, XmlContextError
 from xsdata.formats.dataclass.context import XmlContext
@@ -31,17 +25,9 @@ from xsdata.models.datatype import XmlDate, XmlDateTime
 
 from parley.errors import AmountError, ElementError, WrongDocumentError
 from parley.workflows.settlement.document import LIMITS, Limits, walk
+from parley.workflows.settlement.models import MessageType, check, model_class, plan_of
 
-__all__ = [
-    "CONFIRMATION",
-    "INSTRUCTION",
-    "STATUS_ADVICE",
-    "Content",
-    "Element",
-    "MessageType",
-    "read",
-    "write",
-]
+__all__ = ["Content", "Element", "read", "write"]
 
 _NAMESPACE: Final = "urn:iso:std:iso:20022:tech:xsd:"
 _XSI: Final = "{http://www.w3.org/2001/XMLSchema-instance}"
@@ -49,25 +35,10 @@ _LOCATIONS: Final = frozenset({f"{_XSI}schemaLocation", f"{_XSI}noNamespaceSchem
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _CONTEXT: Final = XmlContext()
 _CONFIG: Final = ParserConfig(fail_on_unknown_attributes=True, fail_on_converter_warnings=True)
-_LOADING: Final = threading.Lock()
 
 Content: TypeAlias = str | Decimal | date | Mapping[str, "Content"] | Sequence["Content"]
 """What an element is written from: a value, or its children by name (an attribute's begins with ``@``, its own value's is
 empty), or several of it."""
-
-
-class MessageType(NamedTuple):
-    """A message of ISO 20022, in the version written here and the versions read here."""
-
-    name: str
-    """As in ``sese.023.001.11``."""
-    earlier: tuple[str, ...] = ()
-    """Versions whose elements are all in this one."""
-
-
-INSTRUCTION: Final = MessageType("sese.023.001.11", ("sese.023.001.09", "sese.023.001.10"))
-STATUS_ADVICE: Final = MessageType("sese.024.001.12")
-CONFIRMATION: Final = MessageType("sese.025.001.11")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +52,7 @@ class Element:
         """The element that these names lead to, the first of its kind, or None."""
         found = self
         for name in names:
-            value = getattr(found._model, _plan_of(found._model).fields[name].attribute)
+            value = getattr(found._model, plan_of(found._model).fields[name].attribute)
             if isinstance(value, list):
                 value = value[0] if value else None
             if value is None:
@@ -98,13 +69,13 @@ class Element:
 
     def all(self, name: str) -> list[Element]:
         """Every element of this name, in its order."""
-        value = getattr(self._model, _plan_of(self._model).fields[name].attribute)
+        value = getattr(self._model, plan_of(self._model).fields[name].attribute)
         values = value if isinstance(value, list) else [] if value is None else [value]
         return [Element(f"{self.path}/{name}[{n}]", each) for n, each in enumerate(values, 1)]
 
     def names(self) -> list[str]:
         """Which elements are in it."""
-        plan = _plan_of(self._model)
+        plan = plan_of(self._model)
         return [
             name
             for name, field in plan.fields.items()
@@ -120,13 +91,13 @@ class Element:
 
     def attribute(self, name: str) -> str:
         """The value of an attribute that the standard requires."""
-        return str(getattr(self._model, _plan_of(self._model).fields[f"@{name}"].attribute))
+        return str(getattr(self._model, plan_of(self._model).fields[f"@{name}"].attribute))
 
     def decimal(self) -> Decimal:
         """Its value as a number."""
         value = self._model
         if dataclasses.is_dataclass(value):
-            value = getattr(value, _plan_of(value).fields[""].attribute)
+            value = getattr(value, plan_of(value).fields[""].attribute)
         if not isinstance(value, Decimal):
             raise TypeError(f"{self.path} holds no number")
         return value
@@ -158,10 +129,10 @@ def write(message: MessageType, content: Content) -> bytes:
 
     Raises ElementError or AmountError where the content is not what the standard lets it be.
     """
-    model = _built(_model_class(message), content, "/Document")
-    _check(model, "/Document")
+    model = _built(model_class(message), content, "/Document")
+    check(model, "/Document")
     config = SerializerConfig(xml_declaration=True, indent="  ")
-    namespaces: dict[str | None, str] = {None: _NAMESPACE + message.name}
+    namespaces: dict[str | None, str] = {None: message.namespace}
     text = XmlSerializer(context=_CONTEXT, config=config).render(model, ns_map=namespaces)
     return text.encode()
 
@@ -171,8 +142,8 @@ class _Binding:
 
     def __init__(self, message: MessageType) -> None:
         self._message = message
-        self._class = _model_class(message)
-        self._namespace = "{" + _NAMESPACE + message.name + "}"
+        self._class = model_class(message)
+        self._namespace = "{" + message.namespace + "}"
         self._given = self._namespace
         self._parser = NodeParser(config=_CONFIG, context=_CONTEXT)
         self._queue: list[Any] = []
@@ -240,7 +211,7 @@ class _Binding:
     def content(self) -> Element:
         """What was read, checked."""
         model = self._objects[-1][1]
-        _check(model, "/Document")
+        check(model, "/Document")
         root = Element("/Document", model)
         return root.need(*root.names(), why="it is the message")
 
@@ -280,126 +251,6 @@ def _takes_number(node: Any) -> bool | None:
     return None if var is None else Decimal in var.types
 
 
-class _Field(NamedTuple):
-    """A field of a model: the element's or attribute's name in the document, and what it may hold."""
-
-    name: str
-    attribute: str
-    type: Any
-    several: bool
-    required: bool
-    pattern: re.Pattern[str] | None
-    min_length: int
-    max_length: int | None
-    max_occurs: int | None
-    minimum: Decimal | None
-    total_digits: int | None
-    fraction_digits: int | None
-
-
-class _Plan(NamedTuple):
-    """What a model says of itself."""
-
-    fields: dict[str, _Field]
-    choice: bool
-
-
-def _plan_of(model: object) -> _Plan:
-    """What the class of this model says of itself."""
-    kind: Any = type(model)
-    return _plan(kind)
-
-
-@cache
-def _plan(model: Any) -> _Plan:
-    hints = typing.get_type_hints(model)
-    fields = [_field(each, hints[each.name]) for each in dataclasses.fields(model)]
-    return _Plan({field.name: field for field in fields}, "Choice" in model.__name__)
-
-
-def _field(field: dataclasses.Field[Any], hint: Any) -> _Field:
-    says = field.metadata
-    kind = says.get("type")
-    name = {"Attribute": "@", None: ""}.get(kind, "") + says.get("name", "")
-    inner = [each for each in typing.get_args(hint) if each is not type(None)]
-    return _Field(
-        name=name,
-        attribute=field.name,
-        type=inner[0] if inner else hint,
-        several=typing.get_origin(hint) is list,
-        required=bool(says.get("required", False)),
-        pattern=re.compile(says["pattern"]) if "pattern" in says else None,
-        min_length=says.get("min_length", 0),
-        max_length=says.get("max_length"),
-        max_occurs=says.get("max_occurs"),
-        minimum=says.get("min_inclusive"),
-        total_digits=says.get("total_digits"),
-        fraction_digits=says.get("fraction_digits"),
-    )
-
-
-def _check(model: object, path: str) -> None:
-    """Raise ElementError or AmountError for the first thing in the model that the standard does not let be."""
-    plan = _plan_of(model)
-    given = []
-    for field in plan.fields.values():
-        value = getattr(model, field.attribute)
-        where = f"{path}/{field.name}" if field.name else path
-        if value is None or value == []:
-            if field.required:
-                raise ElementError(where, "is missing; the standard requires it")
-            continue
-        given.append(field.name)
-        for each_path, each in _each(value, where):
-            if dataclasses.is_dataclass(each):
-                _check(each, each_path)
-            elif isinstance(each, str):
-                _check_text(field, each, each_path)
-            elif isinstance(each, Decimal):
-                _check_number(field, each, each_path)
-        if field.max_occurs is not None and len(value) > field.max_occurs:
-            raise ElementError(where, f"stands here {len(value)} times; at most {field.max_occurs} may")
-    if plan.choice and len(given) != 1:
-        options = ", ".join(plan.fields)
-        raise ElementError(
-            path, f"must hold exactly one of {options}, and holds {' and '.join(given) or 'none'}"
-        )
-
-
-def _each(value: object, path: str) -> Iterator[tuple[str, object]]:
-    if not isinstance(value, list):
-        yield path, value
-        return
-    for number, each in enumerate(value, 1):
-        yield f"{path}[{number}]", each
-
-
-def _check_text(field: _Field, text: str, path: str) -> None:
-    if field.pattern is not None and field.pattern.fullmatch(text) is None:
-        raise ElementError(path, f"{text[:60]!r} does not have the form {field.pattern.pattern}; correct it")
-    if not field.min_length <= len(text) <= (len(text) if field.max_length is None else field.max_length):
-        raise ElementError(
-            path,
-            f"{text[:60]!r} has {len(text)} characters, and {field.min_length} to {field.max_length} may be",
-        )
-
-
-def _check_number(field: _Field, number: Decimal, path: str) -> None:
-    if field.minimum is not None and number < field.minimum:
-        raise AmountError(
-            path, f"{number} is less than {field.minimum}; directions have elements of their own"
-        )
-    _, digits, exponent = number.as_tuple()
-    if not isinstance(exponent, int):
-        raise AmountError(path, f"{number} is no number; write digits and a point")
-    if field.fraction_digits is not None and -exponent > field.fraction_digits:
-        raise AmountError(
-            path, f"{number} has more than {field.fraction_digits} digits after the point; round it"
-        )
-    if field.total_digits is not None and len(digits) + max(exponent, 0) > field.total_digits:
-        raise AmountError(path, f"{number} has more than {field.total_digits} digits; correct it")
-
-
 def _built(model: type[Any], content: Content, path: str) -> Any:
     """A model, or a simple value, from what it is written from."""
     if issubclass(model, XmlDate) and isinstance(content, date):
@@ -411,8 +262,7 @@ def _built(model: type[Any], content: Content, path: str) -> Any:
             raise ElementError(path, f"{str(content)[:40]!r} is not among the values it may have") from None
     if not isinstance(content, Mapping):
         return content
-    generated: Any = model
-    plan = _plan(generated)
+    plan = plan_of(model)
     values = {}
     for name, inner in content.items():
         field = plan.fields[name]
@@ -423,28 +273,3 @@ def _built(model: type[Any], content: Content, path: str) -> Any:
             built = _built(field.type, inner, where)
             values[field.attribute] = [built] if field.several else built
     return model(**values)
-
-
-@cache
-def _model_class(message: MessageType) -> type[Any]:
-    """The generated class of a message, under the name that its document has."""
-    underscored = message.name.replace(".", "_")
-    with _LOADING:
-        module = _models(f"python_iso20022.{message.name[:4]}", f"{underscored}.models")
-    found = getattr(module, message.name.replace(".", "").capitalize())
-    meta = type("Meta", (), {"name": "Document", "namespace": _NAMESPACE + message.name})
-    return dataclasses.dataclass(type("Document", (found,), {"Meta": meta, "__module__": found.__module__}))
-
-
-def _models(package: str, module: str) -> ModuleType:
-    """A module of a package without the package's own import, which would load all its messages: 5 s instead of half one."""
-    if package in sys.modules:
-        return importlib.import_module(f"{package}.{module}")
-    root = importlib.import_module(package.rpartition(".")[0])
-    bare = ModuleType(package)
-    bare.__path__ = [f"{root.__path__[0]}/{package.rpartition('.')[2]}"]
-    sys.modules[package] = bare
-    try:
-        return importlib.import_module(f"{package}.{module}")
-    finally:
-        del sys.modules[package]

@@ -18,7 +18,8 @@ from parley.workflows.settlement.instruction import (
     Quantity,
     SettlementInstruction,
 )
-from parley.workflows.settlement.iso20022 import INSTRUCTION, Element, read
+from parley.workflows.settlement.iso20022 import Element, read
+from parley.workflows.settlement.models import INSTRUCTION
 
 __all__ = ["read_instruction"]
 

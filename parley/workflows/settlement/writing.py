@@ -14,7 +14,8 @@ from parley.workflows.settlement.instruction import (
     Quantity,
     SettlementInstruction,
 )
-from parley.workflows.settlement.iso20022 import INSTRUCTION, Content, write
+from parley.workflows.settlement.iso20022 import Content, write
+from parley.workflows.settlement.models import INSTRUCTION
 
 __all__ = [
     "amount_content",
