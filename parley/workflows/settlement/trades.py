@@ -127,7 +127,7 @@ def _rows(data: bytes, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str
                     raise TradeFileError(f"line {reader.line_num}, {column}: is empty; fill it in")
             yield reader.line_num, row
     except csv.Error as error:
-        raise TradeFileError(f"line {reader.line_num}: {error}; write it as CSV with commas") from None
+        raise TradeFileError(f"after line {reader.line_num}: {error}; write it as CSV with commas") from None
 
 
 def _number(line: int, row: Mapping[str, str], column: str) -> Decimal:
