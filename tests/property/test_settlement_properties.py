@@ -21,7 +21,7 @@ from parley.workflows.settlement.reading import read_instruction
 from parley.workflows.settlement.writing import write_instruction
 from tests.settlement import DELIVERY, TODAY, TOP, instructions, pairs
 
-slow_to_draw = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=40)
+slow_to_draw = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=25)
 
 
 @slow_to_draw

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, NamedTuple, NoReturn, Protocol
-from xml.parsers import expat  # nosec - DTDs, the way to all known attacks, are refused as they begin
+from xml.parsers import expat  # DTDs, the way to its known attacks, are refused as they begin
 
 from parley.errors import ElementError, UnreadableXmlError, UnsafeXmlError
 
