@@ -311,6 +311,20 @@ class TestAnElement:
         with pytest.raises(AmountError, match="no currency"):
             read_instruction(changed("EUR", currency))
 
+    def test_that_stands_twice_is_told_from_one_that_is_unknown(self) -> None:
+        with pytest.raises(ElementError, match="stands here twice; leave one"):
+            read_instruction(changed("</TxId>", "</TxId><TxId>D-2</TxId>"))
+        with pytest.raises(ElementError, match=r"is no element of .* in this place"):
+            read_instruction(changed("</TxId>", "</TxId><Colour>red</Colour>"))
+
+    def test_that_may_stand_several_times_does(self) -> None:
+        link = "<Lnkgs><Ref><SctiesSttlmTxId>{}</SctiesSttlmTxId></Ref></Lnkgs>"
+        links = link.format("A") + link.format("B")
+        assert read_instruction(changed("<TradDtls>", f"{links}<TradDtls>")) == DELIVERY
+        with pytest.raises(ElementError) as refused:
+            read_instruction(changed("<TradDtls>", f"{link.format('A')}{link.format('B' * 36)}<TradDtls>"))
+        assert refused.value.path == f"{TOP}/Lnkgs[2]/Ref/SctiesSttlmTxId"
+
     def test_that_is_skipped_in_a_chain_is_named_by_its_path(self) -> None:
         with pytest.raises(ElementError) as refused:
             read_instruction(WRITTEN.replace("Pty2", "Pty3").encode())

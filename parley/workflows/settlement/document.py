@@ -68,8 +68,6 @@ def walk(data: bytes, sink: Sink, limits: Limits = LIMITS) -> None:
             f"line {error.lineno}, column {error.offset + 1}{reader.near()}: {expat.ErrorString(error.code)}; "
             "have the sender write it as well-formed XML in UTF-8"
         ) from None
-    except (LookupError, ValueError) as error:
-        raise UnreadableXmlError(f"the encoding cannot be read ({error}); send it in UTF-8") from None
 
 
 class _Reader:
