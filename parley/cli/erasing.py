@@ -18,9 +18,9 @@ from parley.cli.options import (
     LogKey,
     PasswordFile,
     ProfileFile,
-    keystore_of,
     profile_of,
     read_log_key,
+    signatory_of,
 )
 from parley.cli.output import show, show_json
 from parley.deal import Deal
@@ -81,7 +81,7 @@ def erase(
     if fault := purge_fault(purge):
         raise ErasureError(f"this cannot be stated: {fault}")
     settings = profile_of(profile)
-    key = keystore_of(settings, password_file).signing_key()
+    key = signatory_of(settings, password_file)
 
     async def state() -> Deal:
         connection = parley.connect(

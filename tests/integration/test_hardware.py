@@ -32,7 +32,7 @@ from parley.keystore import Keystore
 from parley.merkle import EMPTY_ROOT
 from parley.note import NoteSigner
 from parley.receipts import verify_receipt
-from parley.schemas import DirectoryEntry, Envelope, Receipt, decode
+from parley.schemas import AdmissionRequest, DirectoryEntry, Envelope, Receipt, decode
 from streams.connection import KafkaConnection
 from tests.dialogue import Dialogue, sealed
 from tests.fix_softhsm import PIN, SoftToken, TokenMaker, pull_out
@@ -375,12 +375,12 @@ class TestCommandLine:
         monkeypatch.delenv("PARLEY_PROFILE", raising=False)
         Path("password").write_text("correct horse\n")
 
-    def profile(self, participant: str, registrar: bytes, signing_key: str) -> str:
+    def profile(self, participant: str, registrar: bytes, signing_key: str, *, keystore: bool = True) -> str:
         name = f"{participant}.toml"
+        kept = f'keystore = "{participant}.keys"\nkeystore_password_file = "password"\n' if keystore else ""
         Path(name).write_text(
             f'participant = "{participant}"\nbootstrap = "127.0.0.1:1"\nregistrar = "{registrar.hex()}"\n'
-            f'keystore = "{participant}.keys"\nkeystore_password_file = "password"\n'
-            f'signing_key = "{signing_key}"\n'
+            f'{kept}signing_key = "{signing_key}"\n'
         )
         return name
 
@@ -398,11 +398,12 @@ class TestCommandLine:
 
         profile = self.profile("alpha", registrar.public, ours.uri("signing-1"))
         join = ["join", "--legal-name", "Alpha Bank AG", "--country", "DE", "--lei", "529900T8BM49AURSDO55"]
-        assert main([*join, "--output", "alpha.entry", "--profile", profile]) == 0
-        profile = self.profile("registrar", registrar.public, theirs.uri("root"))
-        admit = ["admit", "alpha.entry", "--output", "alpha.admitted", "--yes", "--profile", profile]
-        assert main(admit) == 0
-        envelope = decode(Path("alpha.admitted").read_bytes(), Envelope)
+        assert main([*join, "--output", "alpha.request", "--profile", profile]) == 0
+        profile = self.profile("registrar", registrar.public, theirs.uri("root"), keystore=False)
+        admit = ["registrar", "admit", "alpha.request", "--output", "alpha.admitted", "--yes"]
+        assert main([*admit, "--profile", profile]) == 0
+        asked = decode(Path("alpha.admitted").read_bytes(), AdmissionRequest)
+        envelope = decode(asked.change, Envelope)
         assert envelope.payload_type == DIRECTORY_ENTRY_TYPE
         entry = decode(envelope.payload, DirectoryEntry)
         assert entry.signing_keys[0].public_key.hex() == told["signing_key"]
