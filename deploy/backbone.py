@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from deploy.folder import StackFolder
@@ -84,7 +85,10 @@ class Backbone:
         sealing = public_key(self.admission_key.public)
         entries = [
             _entry(REGISTRAR, "The registrar", "REGISTRAR", *own[REGISTRAR]),
-            _entry(OPERATOR, "The operator", "OPERATOR", *own[OPERATOR])._replace(accounts=tuple(accounts)),
+            _entry(OPERATOR, "The operator", "OPERATOR", *own[OPERATOR])._replace(
+                accounts=tuple(accounts),
+                encryption_keys=tuple(public_key(key.public) for key in self.sealing_keys),
+            ),
             _entry(ADMISSION, "The operator", "OPERATOR", *own[ADMISSION])._replace(
                 encryption_keys=(sealing,)
             ),
@@ -129,6 +133,27 @@ class Backbone:
         if not path.exists():
             write_new(path, EncryptionKey.generate().private)
         return EncryptionKey(read_private(path))
+
+    @property
+    def sealing_folder(self) -> Path:
+        """Where the router's keys for sealed addresses are, all that it ever had; routers read them when they start."""
+        return self.folder.secrets / "sealed-addresses"
+
+    @property
+    def sealing_keys(self) -> list[EncryptionKey]:
+        """The keys that addresses may be sealed to now, as the operator's entry lists them: the newest two, newest last."""
+        if not self.sealing_folder.exists():
+            self.renew_sealing_key()
+        files = sorted(self.sealing_folder.glob("*.x25519"))[-2:]
+        return [EncryptionKey(read_private(file, "key file")) for file in files]
+
+    def renew_sealing_key(self) -> Path:
+        """Make the next key for sealed addresses. It counts once the routers were started again and the entry provisioned."""
+        self.sealing_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = len(list(self.sealing_folder.glob("*.x25519")))
+        path = self.sealing_folder / f"{made + 1:04}.x25519"
+        write_new(path, EncryptionKey.generate().private)
+        return path
 
     @property
     def registrar_key(self) -> Signatory:

@@ -74,7 +74,11 @@ def backbone_services(
     log_key = NoteSigner(origin, backbone.key("blockbuilder")).verifier_key
     files.verifier_key.write_text(f"{log_key}\n", encoding="ascii")
     registrar = backbone.registrar_key.public.hex()
-    router = {"REGISTRAR_KEY": registrar, "KEY": backbone.key_reference("router")}
+    router = {
+        "REGISTRAR_KEY": registrar,
+        "KEY": backbone.key_reference("router"),
+        "SEALED_KEYS": str(backbone.sealing_folder),
+    }
     admission = {"REGISTRAR_KEY": registrar, "KEY_FILE": str(folder.secrets / "admission.x25519")}
     builder = {
         "STORE": str(files.store),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from parley.errors import VerificationError
 from parley.events import Spoken, read_spoken
+from parley.identifiers import is_sealed_address
 from parley.reading import Reader
 from parley.schemas import FirehoseEvent, Message, TransactionId
 
@@ -26,6 +27,8 @@ FINISHED = "finished"
 TIMED_OUT = "timed_out"
 SETTLED = "settled"
 OTHER = "other"
+HIDDEN = "hidden"
+"""Whoever was due by a sealed address: each is another one, so they are counted together."""
 MAXIMUM_LABELS = 10_000
 """Different kinds, instruments, or participants that are told apart; what comes after counts as ``other``."""
 
@@ -139,7 +142,7 @@ class _Tally:
             if event.ended.outcome == "TIMED_OUT":
                 self._end(trade, TIMED_OUT)
                 for participant in event.ended.waiting_on:
-                    _add(self._waiting_on, participant)
+                    _add(self._waiting_on, HIDDEN if is_sealed_address(participant) else participant)
             else:
                 self._end(trade, _status(content))
 

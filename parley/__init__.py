@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from parley.outbox import CONTENT_LIMIT
     from parley.reading import Reader
     from parley.schemas import Party
+    from parley.sealed_address import Hidden
 
 __all__ = [
     "CONTENT_LIMIT",
@@ -42,6 +43,7 @@ __all__ = [
     "Deal",
     "DealMessage",
     "EncryptionError",
+    "Hidden",
     "InboxEvent",
     "KafkaAccess",
     "KafkaTransport",
@@ -89,6 +91,7 @@ _HOMES = {
     "Keystore": "keystore",
     "Party": "schemas",
     "Reader": "reading",
+    "Hidden": "sealed_address",
 }
 
 

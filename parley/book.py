@@ -19,6 +19,7 @@ from parley.schemas import (
     decode,
     decode_any,
 )
+from parley.sealed_address import Seal, key_of, open_with_secret, speaker_of
 from parley.view import DealView, follow
 
 __all__ = ["Ahead", "Book", "Doubtful", "Expired", "Fact", "Said"]
@@ -34,6 +35,8 @@ class Said(NamedTuple):
     spoken: Spoken
     event: FirehoseEvent
     receipt: Receipt | None
+    seal: Seal | None = None
+    """What we are named by in this transaction, where that is a sealed address."""
 
 
 class Expired(NamedTuple):
@@ -74,11 +77,12 @@ class Book:
         self._views: dict[TransactionId, DealView] = {}
         self._ended: dict[TransactionId, None] = {}
         self._sent = {} if sent is None else sent
+        self._seals: dict[TransactionId, Seal] = {}
 
-    def read(self, record: bytes, *, impatient: bool = False) -> Fact | None:
+    def read(self, record: bytes, *, impatient: bool = False, seal: Seal | None = None) -> Fact | None:
         """What the next inbox record means; ``None`` if it tells nothing new.
 
-        ``impatient`` judges by the directory at hand what :class:`Ahead` would have waited for.
+        ``seal`` is the sealed address that it came by, if it did (``sealed_address.unwrap``). ``impatient`` judges by the directory at hand what :class:`Ahead` would have waited for.
         """
         transaction_id: TransactionId | None = None
         identity: MessageId | None = None
@@ -98,6 +102,8 @@ class Book:
             transaction_id = value.transaction_id
             if value.directory_version > self._directory.version and not impatient:
                 return Ahead(value.directory_version)
+            if seal is not None:
+                self._prove_seal(seal, value)
             return self._follow(record, value, receipt)
         except VerificationError as error:
             return Doubtful(transaction_id, identity, error)
@@ -119,15 +125,32 @@ class Book:
         after = follow(before, event, event_digest(data), spoken)
         if after is before and (receipt is None or receipt.message_id not in self._sent):
             return None
+        seal = self._seals.get(event.transaction_id)
         self._keep(after)
         if spoken is None:
             return Expired(after, event)
-        return Said(after, spoken, event, receipt)
+        return Said(after, spoken, event, receipt, seal)
+
+    def _prove_seal(self, seal: Seal, event: FirehoseEvent) -> None:
+        """Believe that we are behind a sealed address only if it opens to an address of ours."""
+        held = self._directory.holder(key_of(seal.text))
+        if held is None or held.signs:
+            raise VerificationError(
+                "we were reached by an address sealed to a key that is not in the directory"
+            )
+        opened = open_with_secret(seal.text, seal.secret, held.public_key)
+        if (
+            opened.transaction_id != event.transaction_id
+            or self._directory.reserved_for(opened.address) != self._participant
+        ):
+            raise VerificationError("we were reached by a sealed address that is not ours; ask the operator")
+        if event.transaction_id not in self._ended:
+            self._seals[event.transaction_id] = seal
 
     def _prove_receipt(self, event: FirehoseEvent, receipt: Receipt, spoken: Spoken | None) -> None:
         if spoken is None or spoken.message_id != receipt.message_id:
             raise ProofError("the receipt's event carries another message than the receipt names")
-        if spoken.message.sender != self._participant:
+        if speaker_of(spoken.message, self._directory) != self._participant:
             raise ProofError(f"the receipt is for a message by {spoken.message.sender}")
         sent = self._sent.get(receipt.message_id)
         if sent is not None and event.envelope != sent:
@@ -139,6 +162,7 @@ class Book:
             self._views[view.transaction_id] = view
             return
         self._views.pop(view.transaction_id, None)
+        self._seals.pop(view.transaction_id, None)
         self._ended[view.transaction_id] = None
         if len(self._ended) > REMEMBERED_ENDINGS:
             del self._ended[next(iter(self._ended))]

@@ -32,11 +32,13 @@ from parley.disclosure import DISCLOSURE_KIND, DISCLOSURE_TYPE, write_disclosure
 from parley.errors import (
     ChannelError,
     DirectoryError,
+    EncryptionError,
     ParleyError,
     RefusedError,
     TransportError,
+    WireError,
 )
-from parley.identifiers import transaction_text
+from parley.identifiers import new_transaction_id, transaction_text
 from parley.mailbox import Mailbox, Offer
 from parley.opening import Deadline, write_opening
 from parley.outbox import Outbox
@@ -50,6 +52,7 @@ from parley.schemas import (
     Scope,
     TransactionId,
 )
+from parley.sealed_address import Hidden, Seal, seal_address, speaker_of, unwrap
 from parley.secrecy import Secrecy
 from parley.taking import Taking, deal_of
 from parley.transport import Arrivals, InboxRecord, Transport
@@ -75,6 +78,7 @@ def connect(
     address: str | None = None,
     cosigners: Sequence[Signatory] = (),
     decryptor: Decryptor | None = None,
+    operator: str = "operator",
     answer_within: float = 60.0,
     resend_after: float = 5.0,
     clock: Callable[[], int] | None = None,
@@ -83,7 +87,9 @@ def connect(
 
     ``registrar`` is the registrar's public key (32 bytes), which the whole directory is judged by. ``address`` is the inbox to
     read, by default the one named like the participant. ``cosigners`` sign every message too, where the participant's entry
-    demands more than one key. ``decryptor`` holds our encryption keys; without it nothing private can be said or read. A message without an answer is sent again, the same bytes, every
+    demands more than one key. ``decryptor`` holds our encryption keys; without it nothing private can be said or read.
+    ``operator`` is the entry that lists the router's encryption keys, to which hidden parties'
+    addresses are sealed. A message without an answer is sent again, the same bytes, every
     ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch.
     """
     return Participant(
@@ -93,6 +99,7 @@ def connect(
         Directory(registrar),
         address or participant,
         decryptor,
+        operator=operator,
         answer_within=answer_within,
         resend_after=resend_after,
         clock=clock or (lambda: time.time_ns() // 1_000_000),
@@ -116,6 +123,7 @@ class Participant:
         address: str,
         decryptor: Decryptor | None,
         *,
+        operator: str,
         answer_within: float,
         resend_after: float,
         clock: Callable[[], int],
@@ -127,11 +135,14 @@ class Participant:
         self.secrecy = Secrecy(participant, directory, decryptor)
         """What is private: the keys learnt so far, and how our own words are concealed."""
         self._transport = transport
+        self._operator = operator
         self._keys = keys
         self._clock = clock
         self._outbox = Outbox(transport, keys, answer_within=answer_within, resend_after=resend_after)
         self._book = Book(participant, directory, self._outbox.envelopes)
         self._deals: dict[TransactionId, Deal] = {}
+        self._hidden: dict[str, str] = {}
+        """Whom we hide in openings that wait for an answer, by sealed address."""
         self._inbox: Mailbox[InboxEvent] = Mailbox()
         self._opened: Mailbox[InboxEvent] = Mailbox()
         self._claimed: set[int] = set()
@@ -212,7 +223,7 @@ class Participant:
 
     async def open(
         self,
-        parties: Iterable[str | Party],
+        parties: Iterable[str | Party | Hidden],
         *,
         kind: str,
         deadline: Deadline,
@@ -230,13 +241,20 @@ class Participant:
     ) -> Deal:
         """Open a transaction with the other parties; returns once the receipt is in and verified.
 
-        ``parties`` are the others, by name (their default address is used) or with an address. ``open_until`` is the last moment
+        ``parties`` are the others, by name (their default address is used) or with an address; one that is ``Hidden`` is named
+        to nobody but itself and the router, until it speaks. ``open_until`` is the last moment
         at which the opening counts, by default two minutes from now or the deadline. Who speaks first is told by ``to``, as
         for :meth:`Deal.send`, which also lists the errors; all parties by default.
 
         A ``private`` deal is encrypted from its opening on: its parties read it, and ``readers`` besides, such as a regulator
         (naming any makes it private). On a ``channel`` all members read it. ``padded`` makes each message's size a power of two.
         """
+        parties, readers = tuple(parties), tuple(readers)
+        secret = channel is not None or private or readers or padded
+        if secret and any(isinstance(party, Hidden) for party in parties):
+            raise EncryptionError(
+                "a key that is granted names its reader, so a private deal hides no party; name it, or open in clear"
+            )
         if channel is not None and pipeline is None:
             pipeline = channel.epoch.pipeline
         message = self.opening(
@@ -251,17 +269,21 @@ class Participant:
             open_until=open_until,
             pipeline=pipeline,
         )
-        readers = tuple(readers)
         if channel is not None:
             message = self.secrecy.open_under(message, channel.epoch, readers, padded=padded)
-        elif private or readers or padded:
+        elif secret:
             own = ChannelEpoch(message.transaction_id, 0)
             message = self.secrecy.open_epoch(message, own, readers, padded=padded)
-        return (await self.submit(message)).deal
+        assert message.terms is not None
+        try:
+            return (await self.submit(message)).deal
+        finally:
+            for party in message.terms.parties:
+                self._hidden.pop(party.participant, None)
 
     def opening(
         self,
-        parties: Iterable[str | Party],
+        parties: Iterable[str | Party | Hidden],
         *,
         kind: str,
         deadline: Deadline,
@@ -275,8 +297,10 @@ class Participant:
     ) -> Message:
         """The message that would open a transaction, in clear and not sent; arguments as for :meth:`open`."""
         own = Party(self.participant, self.address)
-        others = [party if isinstance(party, Party) else self._party(party) for party in parties]
+        transaction_id = new_transaction_id(self._clock())
+        others = [self._party(party, transaction_id) for party in parties]
         return write_opening(
+            transaction_id,
             (own, *(party for party in others if party.participant != self.participant)),
             self._clock(),
             self._transport.pipelines,
@@ -286,16 +310,38 @@ class Participant:
             content_type=content_type,
             finish_rule=finish_rule,
             to=to,
+            known=self._hidden,
             references=references,
             open_until=open_until,
             pipeline=pipeline,
         )
 
-    def _party(self, name: str) -> Party:
+    def _party(self, party: str | Party | Hidden, transaction_id: TransactionId) -> Party:
+        if isinstance(party, Party):
+            return party
+        if isinstance(party, Hidden):
+            text = self._sealed(party, transaction_id)
+            self._hidden[text] = party.participant
+            return Party(text, text)
+        return Party(party, self._default_address(party))
+
+    def _sealed(self, party: Hidden, transaction_id: TransactionId) -> str:
+        """The party's sealed address for a transaction that we open."""
+        keys = self.directory.encryption_keys(self._operator)
+        if not keys:
+            raise DirectoryError(
+                f"{self._operator} lists no encryption key, so nobody can be hidden; ask the operator"
+            )
+        address = party.address or self._default_address(party.participant)
+        if self.directory.owner(address) != party.participant:
+            raise DirectoryError(f"{address} is not an address of {party.participant}; use one of its entry")
+        return seal_address(address, keys[-1], transaction_id, self.participant).text
+
+    def _default_address(self, name: str) -> str:
         entry = self.directory.entry(name)
         if entry is None:
             raise DirectoryError(f"{name} is not in the directory; only admitted participants can be parties")
-        return Party(name, entry.addresses[0])
+        return entry.addresses[0]
 
     async def submit(self, message: Message) -> Accepted:
         """Sign and send a message made by hand, and wait for its receipt; errors as for :meth:`Deal.send`."""
@@ -474,11 +520,12 @@ class Participant:
                 if arrival is Arrival.NEW and self._held is None:
                     acknowledgements.offered(record.offset)
                 impatient = since > 0 and time.monotonic() - since > _DIRECTORY_PATIENCE
-                fact = self._book.read(record.value, impatient=impatient)
+                value, seal = _unwrapped(record.value)
+                fact = self._book.read(value, impatient=impatient, seal=seal)
                 if isinstance(fact, Ahead):
                     self._held = self._held or (arrival, time.monotonic())
                     break
-                event = self._event(fact, record.value)
+                event = self._event(fact, value)
                 if arrival is Arrival.NEW:
                     if event is None:
                         acknowledgements.taken(record.offset)
@@ -509,7 +556,7 @@ class Participant:
         said = DealMessage(
             identity,
             message.sequence,
-            message.sender,
+            speaker_of(message, self.directory),
             message.action,
             message.content_type,
             content or b"",
@@ -520,18 +567,21 @@ class Participant:
             problem,
             None if message.encryption is None else message._replace(content=b""),
         )
-        deal = self._at(fact.view, said)
+        deal = self._at(fact.view, said, fact.seal)
+        if said.sender != message.sender:
+            deal.names[message.sender] = said.sender
         if fact.receipt is None:
             return Received(deal, said)
         self._outbox.answer(identity, Accepted(deal, said, fact.receipt.block_by, record))
         return None
 
-    def _at(self, view: DealView, said: DealMessage | None) -> Deal:
+    def _at(self, view: DealView, said: DealMessage | None, seal: Seal | None = None) -> Deal:
         """The deal, where the view now stands; one that has ended is let go."""
         deal = self._deals.get(view.transaction_id)
         if deal is None:
             deal = self._deals[view.transaction_id] = Deal(self, view)
-        deal.update(view, said)
+            deal.names.update((text, self._hidden[text]) for text in deal.parties if text in self._hidden)
+        deal.update(view, said, seal)
         if view.transaction.outcome is not None:
             del self._deals[view.transaction_id]
             self.secrecy.reader.ended(view.transaction_id)
@@ -550,3 +600,10 @@ class Participant:
             self._opened.put(offer)
         else:
             deal.offer(offer)
+
+
+def _unwrapped(record: bytes) -> tuple[bytes, Seal | None]:
+    try:
+        return unwrap(record)
+    except WireError:
+        return record, None  # which the book will say is not readable

@@ -23,6 +23,7 @@ from parley.schemas import (
     Terms,
     TransactionId,
 )
+from parley.sealed_address import Seal, showing
 from parley.view import DealView
 
 __all__ = [
@@ -163,7 +164,7 @@ class Deal:
     Taking the next message acknowledges the one before, so a crash in between brings it again.
     """
 
-    __slots__ = ("_claimed", "_mailbox", "_speaker", "_turn", "_view", "messages")
+    __slots__ = ("_claimed", "_mailbox", "_seal", "_speaker", "_turn", "_view", "messages", "names")
 
     def __init__(self, speaker: Speaker, view: DealView) -> None:
         self._speaker = speaker
@@ -173,6 +174,10 @@ class Deal:
         self._claimed: int | None = None
         self.messages: list[DealMessage] = []
         """Everything said so far that this participant has seen, its own messages included."""
+        self._seal: Seal | None = None
+        self.names: dict[str, str] = {}
+        """Who is behind the sealed addresses among the parties, as far as this connection knows: those that it hid itself, and
+        those that have spoken."""
 
     @property
     def id(self) -> TransactionId:
@@ -192,7 +197,13 @@ class Deal:
 
     @property
     def parties(self) -> tuple[str, ...]:
+        """The parties as the terms name them: a hidden one by its sealed address (``names`` may tell more)."""
         return tuple(party.participant for party in self.terms.parties)
+
+    @property
+    def own_name(self) -> str:
+        """What the terms call this participant: its name, or its sealed address. Speaking by that one reveals who it is."""
+        return self._speaker.participant if self._seal is None else self._seal.text
 
     @property
     def opened_at(self) -> int:
@@ -211,7 +222,7 @@ class Deal:
 
     @property
     def waiting_on(self) -> tuple[str, ...]:
-        """Who is due to speak; after a timeout, who was; empty once finished."""
+        """Who is due to speak, as the terms name them; after a timeout, who was; empty once finished."""
         return self._view.transaction.due
 
     @property
@@ -297,20 +308,21 @@ class Deal:
         data, media_type = content_of(content, content_type)
         async with self._turn:  # one message at a time, for each links to the one before
             head = self._view.head if after is None else after
+            shown = () if self._seal is None else (showing(self._seal),)
             message = Message(
                 transaction_id=self.id,
                 pipeline=self.pipeline,
                 sequence=head.sequence + 1,
                 previous=head.message_id,
-                sender=speaker.participant,
-                recipients=recipients(self.terms.parties, speaker.participant, to),
+                sender=self.own_name,
+                recipients=recipients(self.terms.parties, self.own_name, to, self.names),
                 sent_at=speaker.now(),
                 action=action,
                 terms=None,
                 content_type=media_type,
                 content=data,
                 encryption=None,
-                references=tuple(references),
+                references=(*references, *shown),
             )
             return await speaker.submit(speaker.conceal(message, self.parties, readers))
 
@@ -339,9 +351,10 @@ class Deal:
 
     # What the client does to it.
 
-    def update(self, view: DealView, message: DealMessage | None) -> None:
+    def update(self, view: DealView, message: DealMessage | None, seal: Seal | None = None) -> None:
         """Stand where the view stands, with the message that led there; for the client."""
         self._view = view
+        self._seal = seal or self._seal
         if message is not None and (not self.messages or self.messages[-1].sequence < message.sequence):
             self.messages.append(message)
         if view.transaction.outcome is not None:
@@ -360,10 +373,16 @@ class Deal:
         return f"Deal({transaction_text(self.id)}, {self.kind!r}, {state})"
 
 
-def recipients(parties: Sequence[Party], sender: str, to: Iterable[str] | None) -> tuple[str, ...]:
-    """The addresses of the parties named in ``to``, or of all but the sender; raises MalformedError for a stranger."""
+def recipients(
+    parties: Sequence[Party], sender: str, to: Iterable[str] | None, known: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The addresses of the parties named in ``to``, or of all but the sender; raises MalformedError for a stranger.
+
+    ``known`` gives the participants behind sealed addresses, who may be named by either.
+    """
     by_name = {party.participant: party.address for party in parties}
     names = [name for name in by_name if name != sender] if to is None else list(to)
+    by_name |= {name: text for text, name in known.items() if text in by_name}
     if missing := next((name for name in names if name not in by_name or name == sender), None):
         raise MalformedError(f"{missing} is not another party of this transaction; name its other parties")
     return tuple(by_name[name] for name in names)

@@ -10,6 +10,7 @@ from parley.errors import DirectoryError, VerificationError, WireError
 from parley.keys import SignatureClaim, verify
 from parley.lifecycle import well_formed
 from parley.schemas import Envelope, FirehoseEvent, KeyId, Message, MessageId, decode
+from parley.sealed_address import speaker_of
 
 __all__ = ["Spoken", "prove_spoken", "read_spoken", "signature_claims"]
 
@@ -52,6 +53,8 @@ def signature_claims(
 ) -> list[SignatureClaim]:
     """What must verify for the message to be its sender's, by keys and threshold of a version of the directory.
 
+    A sender who was hidden until it spoke must show whose its sealed address is.
+
     Raises:
         VerificationError: it is unsigned, by somebody else's key or one not valid then, or by too few keys.
         DirectoryError: the directory has not been read that far.
@@ -59,21 +62,22 @@ def signature_claims(
     """
     if envelope.payload_type != MESSAGE_TYPE or not envelope.signatures:
         raise VerificationError("carries an envelope that is unsigned or not a message's")
+    speaker = speaker_of(message, directory)
     covered = pre_authentication_encoding(envelope.payload_type, envelope.payload)
     claims: list[SignatureClaim] = []
     keys: set[KeyId] = set()
     for key, signature in envelope.signatures:
         held = directory.signer(key, version)
-        if held is None or held.participant != message.sender:
+        if held is None or held.participant != speaker:
             raise VerificationError(
-                f"is signed by key {key.hex()}, which was not {message.sender}'s at directory version {version}"
+                f"is signed by key {key.hex()}, which was not {speaker}'s at directory version {version}"
             )
         keys.add(key)
         claims.append(SignatureClaim(held.public_key, covered, signature))
-    needed = directory.threshold(message.sender, version)
+    needed = directory.threshold(speaker, version)
     if len(keys) < needed:
         raise VerificationError(
-            f"is signed by {len(keys)} of the {needed} keys that {message.sender}'s messages needed then"
+            f"is signed by {len(keys)} of the {needed} keys that {speaker}'s messages needed then"
         )
     return claims
 

@@ -10,9 +10,18 @@ from uuid import UUID
 from parley.errors import MalformedError
 from parley.schemas import TransactionId
 
-__all__ = ["is_name", "is_transaction_id", "new_transaction_id", "parse_transaction_id", "transaction_text"]
+__all__ = [
+    "is_name",
+    "is_sealed_address",
+    "is_transaction_id",
+    "new_transaction_id",
+    "parse_transaction_id",
+    "shown_name",
+    "transaction_text",
+]
 
 _LONGEST_NAME = 128
+_SEALED_ADDRESS = re.compile(r"sealed:[0-9a-f]{32}:[A-Za-z0-9_-]{320}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,126}[a-z0-9])?", re.ASCII)
 
 
@@ -28,6 +37,16 @@ def is_name(text: str) -> bool:
 def _matches(text: str) -> bool:
     """The same few names come again in every message."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_sealed_address(text: str) -> bool:
+    """Whether ``text`` has the form of a sealed address, which no name has; what is in it only ``parley.sealed_address`` tells."""
+    return ":" in text and _SEALED_ADDRESS.fullmatch(text) is not None
+
+
+def shown_name(text: str) -> str:
+    """A party's name for people: as it is, or that it is a sealed address, told from others by the start of its box."""
+    return f"a sealed address ({text[40:48]}…)" if is_sealed_address(text) else text
 
 
 def new_transaction_id(now_ms: int) -> TransactionId:

@@ -14,6 +14,9 @@ Rules:
 6. Due are the parties that the head addresses, its sender aside, and that have not finished; if there are none, every
    other party that has not finished; if there are none, its sender.
 7. A message already accepted is a duplicate, whenever it comes again: not a refusal, and nothing changes.
+
+A party may stand in the terms as a sealed address, which then is its name in everything that is said here: as recipient, as
+sender once it speaks, and as due. Only an opening's sender is never hidden.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
-from parley.identifiers import is_name, is_transaction_id
+from parley.identifiers import is_name, is_sealed_address, is_transaction_id
 from parley.schemas import (
     EventReference,
     Hash,
@@ -156,7 +159,7 @@ def _fault(message: Message) -> str | None:
         return f"a message has at most {MAXIMUM_REFERENCES} references, and a content type of at most {MAXIMUM_CONTENT_TYPE} characters"
     if len(recipients) > 1 and len(set(recipients)) != len(recipients):
         return "each recipient is named once"
-    if not is_name(message.sender):
+    if not is_name(message.sender) and (message.action == "OPEN" or not is_sealed_address(message.sender)):
         return "the sender is not a participant's name"
     if message.action == "OPEN":
         if message.sequence != 0 or message.previous is not None or message.terms is None:
@@ -171,13 +174,19 @@ def _terms_fault(terms: Terms) -> str | None:
     participants = [party.participant for party in terms.parties]
     if not 2 <= len(participants) <= MAXIMUM_PARTIES or len(set(participants)) != len(participants):
         return f"a transaction has 2 to {MAXIMUM_PARTIES} different parties"
-    if not all(is_name(party.participant) and is_name(party.address) for party in terms.parties):
+    if not all(_is_party(*party) for party in terms.parties):
         return "a party's name or address is not well formed"
     if not 0 < len(terms.kind) <= 64 or not terms.kind.isprintable():
         return "the kind has 1 to 64 printable characters"
     if terms.deadline <= 0 or terms.open_until <= 0:
         return "deadline and open_until are moments after 1970, in ms"
     return None
+
+
+def _is_party(participant: str, address: str) -> bool:
+    return (is_name(participant) and is_name(address)) or (
+        participant == address and is_sealed_address(address)
+    )
 
 
 def judge(state: TransactionState | None, message: Message, at: int) -> Refusal | None:

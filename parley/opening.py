@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from parley.deal import Content, content_of, recipients
 from parley.errors import MalformedError
-from parley.identifiers import new_transaction_id
-from parley.schemas import FinishRule, Message, Party, Reference, Terms
+from parley.schemas import FinishRule, Message, Party, Reference, Terms, TransactionId
 
 __all__ = ["OPENING_COUNTS_FOR", "Deadline", "write_opening"]
 
@@ -20,6 +19,7 @@ Deadline = datetime | timedelta
 
 
 def write_opening(
+    transaction_id: TransactionId,
     parties: Sequence[Party],
     now: int,
     pipelines: int,
@@ -30,11 +30,14 @@ def write_opening(
     content_type: str | None,
     finish_rule: FinishRule,
     to: Iterable[str] | None,
+    known: Mapping[str, str],
     references: Sequence[Reference],
     open_until: Deadline | None,
     pipeline: int | None,
 ) -> Message:
     """The message by which the first of the parties opens a transaction at ``now`` (ms), by default on any of the pipelines.
+
+    ``known`` are the participants behind sealed addresses, who may be named in ``to``.
 
     Raises:
         MalformedError: a deadline has no time zone, or ``to`` names who is no other party.
@@ -49,7 +52,6 @@ def write_opening(
         open_until=min(ends, now + OPENING_COUNTS_FOR) if open_until is None else _moment(open_until, now),
         finish_rule=finish_rule,
     )
-    transaction_id = new_transaction_id(now)
     data, media_type = content_of(content, content_type)
     if pipeline is None:
         pipeline = int.from_bytes(transaction_id[8:], "big") % pipelines
@@ -59,7 +61,7 @@ def write_opening(
         sequence=0,
         previous=None,
         sender=sender,
-        recipients=recipients(terms.parties, sender, to),
+        recipients=recipients(terms.parties, sender, to, known),
         sent_at=now,
         action="OPEN",
         terms=terms,

@@ -53,6 +53,7 @@ from parley.schemas import (
     decode,
     encode,
 )
+from parley.sealed_address import speaker_of
 
 __all__ = ["VerifiedMessage", "make_proof", "verify_proof"]
 
@@ -164,7 +165,7 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
                 f"the message was judged by directory version {event.directory_version}, and the block covers"
                 f" {header.directory_version}: out of order"
             )
-        version, sender = _in_force(directory, message.sender, event.directory_version)
+        version, sender = _in_force(directory, speaker_of(message, directory), event.directory_version)
         _, attesting = _in_force(directory, directory.registrar, event.directory_version)
     with _step("signature"):
         for claim in signature_claims(message, envelope, event.directory_version, directory):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from parley import lifecycle
 from parley.directory import Directory
 from parley.envelope import MESSAGE_TYPE, message_id, pre_authentication_encoding
-from parley.errors import OversizedError, UnknownSchemaError, WireError
+from parley.errors import OversizedError, UnknownSchemaError, VerificationError, WireError
 from parley.firehose import chain_hash, event_digest
 from parley.keys import SignatureClaim, verify
 from parley.lifecycle import Refusal
@@ -35,6 +35,8 @@ from parley.schemas import (
     decode,
     encode,
 )
+from parley.sealed_address import speaker_of
+from router.sealed_addresses import SealedAddresses
 
 __all__ = [
     "NEW_PIPELINE",
@@ -81,6 +83,8 @@ class Submission(NamedTuple):
     message: Message
     message_id: MessageId
     claims: tuple[SignatureClaim, ...]
+    speaker: str
+    """Who sends it: the sender, or whose the sealed address is by which it speaks."""
 
 
 class Refused(NamedTuple):
@@ -119,7 +123,7 @@ class Accepted(NamedTuple):
     pipeline: PipelineState
     transaction: TransactionState
     recipients: tuple[str, ...]
-    """Addresses that the event goes to."""
+    """Addresses that the event goes to, sealed ones as they are."""
     receipt_to: str | None
     """The sender's address; ``None`` for a timeout."""
 
@@ -170,8 +174,14 @@ def _identify(
     record: bytes, envelope: Envelope, message: Message, identity: MessageId, directory: Directory
 ) -> Submission | Refused:
     """Find each signature's key in the directory and hold it against the claimed sender."""
-    sender, transaction_id = message.sender, message.transaction_id
+    sender, speaker, transaction_id = message.sender, message.sender, message.transaction_id
     entry = directory.entry(sender)
+    if entry is None and ":" in sender:
+        try:
+            speaker = speaker_of(message, directory)
+        except VerificationError as error:
+            return _refused("UNKNOWN_SENDER", str(error), identity, transaction_id)
+        entry = directory.entry(speaker)
     if entry is None:
         return _refused(
             "UNKNOWN_SENDER", f"{sender} is not in the directory; join first", identity, transaction_id
@@ -185,8 +195,8 @@ def _identify(
     claims = []
     for key, signature in signatures:
         held = directory.speaker(key)
-        if held is None or held.participant != sender:
-            return _by_stranger(key, covered, signature, message, identity, directory)
+        if held is None or held.participant != speaker:
+            return _by_stranger(speaker, key, covered, signature, message, identity, directory)
         claims.append(SignatureClaim(held.public_key, covered, signature))
     if entry.threshold > 1 and (signed := len({key for key, _ in signatures})) < entry.threshold:
         refusal = Refusal(
@@ -196,20 +206,32 @@ def _identify(
         if all(verify(*claim) for claim in claims):
             return Refused(refusal, identity, transaction_id, sender, entry.addresses[0])
         return Refused(refusal, identity, transaction_id, None, None)
-    return Submission(record, message, identity, tuple(claims))
+    return Submission(record, message, identity, tuple(claims), speaker)
 
 
 def _by_stranger(
-    key: KeyId, covered: bytes, signature: bytes, message: Message, identity: MessageId, directory: Directory
+    speaker: str,
+    key: KeyId,
+    covered: bytes,
+    signature: bytes,
+    message: Message,
+    identity: MessageId,
+    directory: Directory,
 ) -> Refused:
     """The refusal of a message signed by a key that does not speak for its sender now.
 
     Whoever holds a key that did once proves nothing by it, so no sender is named; but the participant is told, for it waits
-    for an answer, or somebody has its old key.
+    for an answer, or somebody has its old key. Of a sender who is hidden no key is named either.
     """
     sender, held = message.sender, directory.holder(key)
     address = None
-    if held is None or not held.signs:
+    if speaker != sender:
+        refusal = Refusal(
+            "KEY_NOT_VALID", "a key does not speak for the hidden party now; sign with one that does"
+        )
+        if held is not None and held.participant == speaker and verify(held.public_key, covered, signature):
+            address = _default_address(speaker, directory)
+    elif held is None or not held.signs:
         refusal = Refusal(
             "UNKNOWN_KEY", f"no signing key {key.hex()} in the directory; sign with a key of yours"
         )
@@ -248,9 +270,10 @@ def decide(
     offset: int,
     directory: Directory,
     limits: Limits,
+    sealed: SealedAddresses,
 ) -> Accepted | Duplicate | Refused:
     """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``."""
-    record, message, identity, _ = submission
+    record, message, identity = submission.record, submission.message, submission.message_id
     at = before.time
     if message.pipeline != pipeline:
         wrong = Refusal(
@@ -265,7 +288,7 @@ def decide(
             sender_address = lifecycle.address_of(state.terms, message.sender)
             assert sender_address is not None
             return Duplicate(original, sender_address)
-    refusal = lifecycle.judge(state, message, at) or _beyond(state, submission, at, directory, limits)
+    refusal = lifecycle.judge(state, message, at) or _beyond(state, submission, at, directory, limits, sealed)
     if refusal is not None:
         return _tell(refusal, state, submission, directory)
     change = lifecycle.step(state, message)
@@ -301,7 +324,12 @@ def _append(
 
 
 def _beyond(
-    state: TransactionState | None, submission: Submission, at: int, directory: Directory, limits: Limits
+    state: TransactionState | None,
+    submission: Submission,
+    at: int,
+    directory: Directory,
+    limits: Limits,
+    sealed: SealedAddresses,
 ) -> Refusal | None:
     """What the lifecycle allows but the directory or the operator's limits do not."""
     message = submission.message
@@ -310,12 +338,9 @@ def _beyond(
             "TOO_LARGE",
             f"its copies exceed the limit of {limits.delivered_bytes:,} bytes; send the payload by its hash, or to fewer",
         )
-    for address in message.recipients:
-        if directory.owner(address) is None:
-            return Refusal(
-                "UNKNOWN_ADDRESS",
-                f"nobody receives at {address[:128]}; look the recipient up in the directory",
-            )
+    refusal = _unreachable(state, message, directory, sealed)
+    if refusal is not None:
+        return refusal
     if limits.required_readers and (refusal := _ungranted(state, message, limits.required_readers)):
         return refusal
     if state is not None:
@@ -329,12 +354,6 @@ def _beyond(
         return None
     terms = message.terms
     assert terms is not None
-    for participant, address in terms.parties:
-        if directory.owner(address) != participant:
-            return Refusal(
-                "UNKNOWN_ADDRESS",
-                f"{address} is not an address of {participant}; look the party up in the directory",
-            )
     if max(terms.deadline, terms.open_until) > at + limits.duration:
         return Refusal(
             "MALFORMED", f"deadline and open_until are at most {limits.duration} ms away; choose earlier ones"
@@ -368,6 +387,30 @@ def _ungranted(
     )
 
 
+def _unreachable(
+    state: TransactionState | None, message: Message, directory: Directory, sealed: SealedAddresses
+) -> Refusal | None:
+    """Why a recipient, or a party of an opening, cannot be reached; only what no directory knows can be a sealed address."""
+    hidden = False
+    for address in message.recipients:
+        if directory.owner(address) is None:
+            if ":" not in address:
+                return Refusal(
+                    "UNKNOWN_ADDRESS",
+                    f"nobody receives at {address[:128]}; look the recipient up in the directory",
+                )
+            hidden = True
+    for participant, address in () if message.terms is None else message.terms.parties:
+        if directory.owner(address) != participant:
+            if ":" not in address:
+                return Refusal(
+                    "UNKNOWN_ADDRESS",
+                    f"{address} is not an address of {participant}; look the party up in the directory",
+                )
+            hidden = True
+    return sealed.refusal(message, state, directory) if hidden else None
+
+
 def _tell(
     refusal: Refusal, state: TransactionState | None, submission: Submission, directory: Directory
 ) -> Refused:
@@ -375,7 +418,7 @@ def _tell(
     message = submission.message
     address = None if state is None else lifecycle.address_of(state.terms, message.sender)
     if address is None:
-        address = _default_address(message.sender, directory)
+        address = _default_address(submission.speaker, directory)
     return Refused(refusal, submission.message_id, message.transaction_id, message.sender, address)
 
 

@@ -43,6 +43,7 @@ from router.core import (
     unproven,
 )
 from router.errors import RecoveryError
+from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
 from streams.handler import History, Partition, Record
 
@@ -85,6 +86,7 @@ class Router:
         refresh_directory: Callable[[int], object],
         executor: Executor | None = None,
         threads: int = 1,
+        sealed: SealedAddresses | None = None,
     ) -> None:
         self._directory = directory
         self._key = key
@@ -92,6 +94,7 @@ class Router:
         self._refresh_directory = refresh_directory
         self._executor = executor
         self._threads = threads
+        self._sealed = SealedAddresses() if sealed is None else sealed
 
     def encode(self, key: bytes, value: State) -> bytes:  # noqa: ARG002
         return encode(value)
@@ -215,6 +218,8 @@ class Router:
             for address, content in partition.deferred:
                 due[address].append(content if isinstance(content, bytes) else encode(next(receipts)))
             for address, items in due.items():
+                if ":" in address:
+                    address, items = self._sealed.delivery(address, items)  # noqa: PLW2901
                 key = address.encode()
                 for batch in _batches(items):
                     partition.emit(DELIVERIES, key, encode(DeliveryBatch(batch)))
@@ -251,7 +256,16 @@ class Router:
         transaction_id = submission.message.transaction_id
         state = partition.store.get(transaction_id)
         assert not isinstance(state, PipelineState)
-        decision = decide(partition.index, position, state, submission, offset, self._directory, self._limits)
+        decision = decide(
+            partition.index,
+            position,
+            state,
+            submission,
+            offset,
+            self._directory,
+            self._limits,
+            self._sealed,
+        )
         if isinstance(decision, Refused):
             self._refuse(partition, position, decision, offset)
             return position

@@ -25,6 +25,9 @@ class RouterSettings(ServiceSettings):
     key: str = Field(min_length=1)
     """The router's Ed25519 key, which signs receipts: a file with its seed (32 bytes) that its user alone may read, or the
     PKCS #11 URI of a key in a hardware module."""
+    sealed_keys: Path | None = None
+    """A folder with the X25519 keys (32 bytes each, ``*.x25519``, readable by its user alone) that addresses may be sealed to, old
+    ones included; the last by name is the one to seal to now. Without it no party can be hidden."""
     threads: int = Field(default=1, ge=1, le=64)
     """That verify signatures side by side; more than one helps where cores are idle."""
     gather_ms: int = Field(default=3, ge=1, le=1_000)

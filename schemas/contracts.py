@@ -212,6 +212,12 @@ class DeliveryBatch(NamedTuple):
     items: tuple[bytes, ...]
 
 
+class SealedDelivery(NamedTuple):
+    item: bytes
+    address: str
+    secret: bytes
+
+
 class PublicKey(NamedTuple):
     key_id: KeyId
     public_key: bytes

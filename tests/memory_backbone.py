@@ -7,11 +7,13 @@ It stands in for topics and processes alone. Every record is judged by ``router.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
-from parley.keys import SignatureClaim, SigningKey, public_key, verify
+from parley.keys import EncryptionKey, SignatureClaim, SigningKey, public_key, verify
 from parley.receipts import PendingReceipt, issue_receipts
 from parley.schemas import DirectoryEntry, PipelineState, Role, TransactionId, TransactionState, encode
 from parley.transport import Arrivals, Delivery, InboxRecord, Standing, Undelivered
@@ -27,6 +29,7 @@ from router.core import (
     time_out,
     unproven,
 )
+from router.sealed_addresses import SealedAddresses
 from tests.synthetic_ledger import encryption_key, signing_key
 
 START = 1_800_000_000_000
@@ -63,13 +66,22 @@ class MemoryBackbone:
         self.held: list[tuple[int, bytes, bytes]] = []
         self.produced = 0
         self.admit("registrar", "REGISTRAR", self.registrar)
-        self.admit("router", "OPERATOR", self.router)
+        self.sealing = [EncryptionKey(sha256(b"sealing").digest())]
+        self.sealed = SealedAddresses(self.sealing)
+        self.admit("operator", "OPERATOR", self.router, self.sealing)
         for name in participants:
             self.admit(name)
 
-    def admit(self, name: str, role: Role = "BANK", key: SigningKey | None = None) -> None:
+    def admit(
+        self,
+        name: str,
+        role: Role = "BANK",
+        key: SigningKey | None = None,
+        encryption: Sequence[EncryptionKey] = (),
+    ) -> None:
         key = key or signing_key(name)
-        reads = () if role in ("REGISTRAR", "OPERATOR") else (public_key(encryption_key(name).public),)
+        own = encryption or (() if role in ("REGISTRAR", "OPERATOR") else (encryption_key(name),))
+        reads = tuple(public_key(each.public) for each in own)
         entry = DirectoryEntry(
             name, f"{name.title()} plc", None, None, "DE", role, (public_key(key.public),), reads, (name,)
         )
@@ -122,6 +134,8 @@ class MemoryBackbone:
 
     def deliver(self, address: str, pipeline: int, value: bytes) -> None:
         """Write a record to an inbox as the delivery stage does."""
+        if ":" in address:
+            address, (value,) = self.sealed.delivery(address, [value])
         at = self.pipelines[pipeline]
         self._write(address, Delivery(pipeline, at.deliveries), value)
         at.deliveries += 1
@@ -160,7 +174,9 @@ class MemoryBackbone:
         else:
             key = submission.message.transaction_id
             state = pipeline.states.get(key)
-            decision = decide(index, pipeline.position, state, submission, offset, self.directory, LIMITS)
+            decision = decide(
+                index, pipeline.position, state, submission, offset, self.directory, LIMITS, self.sealed
+            )
             if isinstance(decision, Accepted):
                 self._append(index, pipeline, key, decision)
                 pending = PendingReceipt(submission.message_id, decision.digest, decision.event, self.now)

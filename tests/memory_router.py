@@ -26,6 +26,7 @@ from parley.schemas import (
 )
 from router.core import Limits
 from router.handler import PIPELINE_KEY, Delivery, Router, State
+from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
 from streams.handler import Headers, Partition, Record
 from tests.synthetic_ledger import Ledger, signing_key
@@ -152,6 +153,7 @@ class MemoryRouter:
         *,
         pipelines: int = 1,
         key: Signatory = ROUTER_KEY,
+        sealed: SealedAddresses | None = None,
     ) -> None:
         self.directory = directory
         self.topics = Topics()
@@ -160,6 +162,7 @@ class MemoryRouter:
         self.committed: dict[int, int | None] = dict.fromkeys(range(pipelines))
         self._limits = limits or Limits()
         self._key = key
+        self.sealed = sealed
         self._partitions: list[Partition[State, Delivery]] = []
         self._positions: list[int] = []
         self.restart()
@@ -194,7 +197,9 @@ class MemoryRouter:
 
     def restart(self) -> None:
         """Forget everything in memory and come back from the log."""
-        self._handler = Router(self.directory, self._key, self._limits, self.asked_for.append)
+        self._handler = Router(
+            self.directory, self._key, self._limits, self.asked_for.append, sealed=self.sealed
+        )
         self._partitions, self._positions = [], []
         for index, committed in self.committed.items():
             partition: Partition[State, Delivery] = Partition(index, self._handler.timer)

@@ -28,8 +28,9 @@ from parley.cli.telling import ACCESS
 from parley.client import Participant
 from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, TimedOut
 from parley.errors import ParleyError
-from parley.identifiers import parse_transaction_id, transaction_text
+from parley.identifiers import parse_transaction_id, shown_name, transaction_text
 from parley.kafka import KafkaTransport
+from parley.sealed_address import Hidden
 
 __all__ = ["channel_of", "connection", "duration", "register"]
 
@@ -48,6 +49,13 @@ def send(
     to: Annotated[
         list[str] | None,
         typer.Option("--to", help="Open a transaction with this participant; may be repeated."),
+    ] = None,
+    hidden: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hidden",
+            help="Open a transaction with this participant, named to nobody until it speaks; may be repeated.",
+        ),
     ] = None,
     deal: Annotated[str | None, typer.Option("--deal", help="Go on in the transaction with this id.")] = None,
     finish: Annotated[bool, typer.Option("--finish", help="This is our last word: finish.")] = False,
@@ -82,20 +90,28 @@ def send(
     password_file: PasswordFile = None,
     json: Json = False,
 ) -> None:
-    """Say something: open a transaction (--to), go on in one (--deal), finish it (--deal … --finish), or post on a --channel.
+    """Say something: open a transaction (--to, --hidden), go on in one (--deal), finish it (--deal … --finish), or post on a --channel.
 
     Goes on in private where the transaction was opened so. Returns once the operator's signed receipt is in and verified.
     """
-    _check_aims(to, deal, channel, finish=finish, opening_options=private or padded, readers=reader)
+    others = [*(to or ()), *map(Hidden, hidden or ())]
+    _check_aims(
+        deal,
+        channel,
+        opens=bool(others),
+        finish=finish,
+        opening_options=private or padded,
+        readers=reader,
+    )
     content, media_type = _content(text, file, content_type)
     within = duration(deadline)
 
     async def say() -> Accepted | Deal:
         async with connection(profile, password_file) as me:
             group = None if channel is None else channel_of(me, channel)
-            if to is not None:
+            if others:
                 return await me.open(
-                    to,
+                    others,
                     kind=kind,
                     deadline=within,
                     content=content,
@@ -134,27 +150,27 @@ def send(
             ("on the firehose", f"pipeline {message.pipeline}, event {message.firehose_sequence}"),
             ("deadline", moment(said.deadline)),
             ("outcome", None if said.outcome is None else said.outcome.lower()),
-            ("waiting on", ", ".join(said.waiting_on) or None),
+            ("waiting on", ", ".join(map(shown_name, said.waiting_on)) or None),
         ]
     )
 
 
 def _check_aims(
-    to: list[str] | None,
     deal: str | None,
     channel: str | None,
     *,
+    opens: bool,
     finish: bool,
     opening_options: bool,
     readers: list[str] | None,
 ) -> None:
-    if (deal is None) == (to is None and channel is None):
-        raise typer.BadParameter("give --to (open), --deal (go on) or --channel (post)")
+    if (deal is None) == (not opens and channel is None):
+        raise typer.BadParameter("give --to or --hidden (open), --deal (go on) or --channel (post)")
     if finish and deal is None:
         raise typer.BadParameter("--finish needs --deal")
-    if opening_options and to is None:
+    if opening_options and not opens:
         raise typer.BadParameter("--private and --padded are decided when a transaction is opened, with --to")
-    if readers and to is None and deal is None:
+    if readers and not opens and deal is None:
         raise typer.BadParameter(
             "all members read what is posted on a channel; --reader needs --to or --deal"
         )
@@ -191,7 +207,7 @@ def waiting(
     async def look() -> tuple[Participant, list[Deal]]:
         async with connection(profile, password_file) as me:
             return me, sorted(
-                me.deals, key=lambda deal: (me.participant not in deal.waiting_on, deal.deadline)
+                me.deals, key=lambda deal: (deal.own_name not in deal.waiting_on, deal.deadline)
             )
 
     _, deals = asyncio.run(look())
@@ -210,7 +226,7 @@ def waiting(
         else:
             typer.echo(
                 f"{transaction_text(deal.id)}  {printable(deal.kind, 24):<24}  until {moment(deal.deadline)}  "
-                f"waiting on {', '.join(deal.waiting_on)}"
+                f"waiting on {', '.join(map(shown_name, deal.waiting_on))}"
             )
 
 
@@ -305,7 +321,7 @@ def _event_line(me: Participant, event: InboxEvent) -> str:
             f"{_said(message)}"
         )
     if isinstance(event, TimedOut):
-        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(event.waiting_on)}"
+        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(map(shown_name, event.waiting_on))}"
     return f"NOT VERIFIED  {printable(str(event.error))}"
 
 

@@ -9,9 +9,10 @@ from parley.directory import Directory
 from parley.erasure import Statement, told, told_in_words
 from parley.errors import VerificationError
 from parley.events import Spoken, prove_spoken, read_spoken
-from parley.identifiers import transaction_text
+from parley.identifiers import is_sealed_address, shown_name, transaction_text
 from parley.reading import Access, Reader, Reading
-from parley.schemas import FirehoseEvent, PurgedEvent, TransactionRecord
+from parley.schemas import FirehoseEvent, Message, PurgedEvent, TransactionRecord
+from parley.sealed_address import speaker_of
 
 __all__ = ["ACCESS", "Teller", "purged_line", "purged_row"]
 
@@ -49,8 +50,10 @@ class Teller:
                 row |= {
                     "message_id": spoken.message_id.hex(),
                     "sender": message.sender,
-                    "legal_name": self._legal_name(message.sender),
+                    "speaker": self._speaker(message),
+                    "legal_name": self._legal_name(self._speaker(message)),
                     "action": message.action,
+                    "recipients": list(message.recipients),
                     "message_sequence": message.sequence,
                     "kind": None if message.terms is None else message.terms.kind,
                     "content_type": message.content_type,
@@ -83,13 +86,15 @@ class Teller:
             return f"{place}  NOT VERIFIED: {printable(str(error))}"
         ended = event.ended
         if spoken is None:
-            due = "nobody" if ended is None else ", ".join(ended.waiting_on)
-            return f"{place}  timed out, waiting on {printable(due)}"
+            due = "nobody" if ended is None else ", ".join(map(shown_name, ended.waiting_on))
+            return f"{place}  timed out, waiting on {printable(due, 400)}"
         message = spoken.message
-        who = self._legal_name(message.sender) or message.sender
+        who = self._legal_name(self._speaker(message)) or shown_name(message.sender)
+        whom = ", ".join(shown_name(to) for to in message.recipients if is_sealed_address(to))
+        verb = _VERBS[message.action] + (f" to {whom}" if whom else "")
         reading = self._reading(spoken)
         end = "" if ended is None else f"  [{ended.outcome.lower()}]"
-        return f"{place}  {printable(who, 60)} {_VERBS[message.action]}: {_said(reading)}{end}"
+        return f"{place}  {printable(who, 60)} {verb}: {_said(reading)}{end}"
 
     def _reading(self, spoken: Spoken) -> Reading:
         if self._reader is not None:
@@ -103,6 +108,10 @@ class Teller:
         if spoken is not None and self._directory is not None:
             prove_spoken(event, spoken, self._directory)
         return spoken
+
+    def _speaker(self, message: Message) -> str:
+        """Whose the sealed address is that the sender speaks by, where a directory can tell."""
+        return message.sender if self._directory is None else speaker_of(message, self._directory)
 
     def _legal_name(self, participant: str) -> str | None:
         entry = None if self._directory is None else self._directory.entry(participant)

@@ -9,7 +9,7 @@ import typer
 
 from parley.cli.options import Json, LogKey, Registrar, read_file, read_log_key, registrar_key
 from parley.cli.output import moment, show, show_json
-from parley.identifiers import transaction_text
+from parley.identifiers import shown_name, transaction_text
 from parley.proof import VerifiedMessage, verify_proof
 from parley.schemas import Message
 
@@ -53,7 +53,7 @@ def verify(
                 f"{transaction_text(record.transaction_id)} ({record.kind}), message {message.sequence}",
             ),
             ("outcome", f"{record.outcome.lower().replace('_', ' ')} at {moment(record.ended_at)}"),
-            ("waiting on", ", ".join(record.waiting_on) or None),
+            ("waiting on", ", ".join(map(shown_name, record.waiting_on)) or None),
             ("block", f"{proved.header.height}, sealed at {moment(proved.header.sealed_at)}"),
             ("log", f"{proved.checkpoint.origin}, {proved.checkpoint.size} blocks"),
             ("log root", proved.checkpoint.root.hex()),

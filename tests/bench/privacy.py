@@ -23,6 +23,7 @@ from parley.grants import KeyRing
 from parley.keys import verify_batch
 from parley.schemas import TransactionState
 from router.core import NEW_PIPELINE, Accepted, Limits, Submission, decide, read_submission
+from router.sealed_addresses import SealedAddresses
 from tests.memory_backbone import MemoryBackbone
 from tests.synthetic_ledger import encryption_key, signing_key
 
@@ -34,6 +35,7 @@ _MESSAGES = 100
 """Of each deal, after its opening."""
 _CONTENT = sha256(b"content").digest() * 16
 _LIMITS = Limits()
+_SEALED = SealedAddresses()
 
 
 class Cost(NamedTuple):
@@ -117,7 +119,7 @@ def _judge(wire: _Wire) -> list[float]:
         assert isinstance(submission, Submission)
         assert all(verify_batch(submission.claims))
         key = submission.message.transaction_id
-        decision = decide(0, position, states.get(key), submission, offset, wire.directory, _LIMITS)
+        decision = decide(0, position, states.get(key), submission, offset, wire.directory, _LIMITS, _SEALED)
         assert isinstance(decision, Accepted)
         position, states[key] = decision.pipeline, decision.transaction
         spent.append(time.thread_time() - begin)
