@@ -159,6 +159,8 @@ class MemoryRouter:
         self.topics = Topics()
         self.asked_for: list[int] = []
         """Directory versions that the router wanted read."""
+        self.logs: list[str] = []
+        """What the router logged of its commits."""
         self.committed: dict[int, int | None] = dict.fromkeys(range(pipelines))
         self._limits = limits or Limits()
         self._key = key
@@ -239,8 +241,9 @@ class MemoryRouter:
             self.committed[index] = self._positions[index] = offset
         for partition in touched:
             partition.store.commit()
-        with capture_logs():
+        with capture_logs() as logs:
             self._handler.after_commit(touched)
+        self.logs.extend(map(repr, logs))
         for partition in touched:
             partition.commit()
 
