@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
-from parley.keys import EncryptionKey, public_key
+from parley.keys import EncryptionKey, SigningKey, public_key
 from parley.schemas import Action, FinishRule, Message, Party, Terms
 from parley.sealed_address import Seal, seal_address, showing
 from tests.dialogue import Dialogue, transaction_id
@@ -29,7 +29,7 @@ def hiding_ledger(*banks: str) -> Ledger:
     return ledger
 
 
-def list_keys(ledger: Ledger, *keys: EncryptionKey) -> None:
+def list_keys(ledger: Ledger, *keys: EncryptionKey, by: SigningKey = ROUTER_KEY) -> None:
     """Replace the encryption keys of the operator's entry."""
     before = ledger.directory.entry("operator")
     assert before is not None
@@ -37,7 +37,7 @@ def list_keys(ledger: Ledger, *keys: EncryptionKey) -> None:
         encryption_keys=tuple(public_key(key.public) for key in keys),
         previous=ledger.directory.version_of("operator"),
     )
-    ledger.change(seal(DIRECTORY_ENTRY_TYPE, entry, ROUTER_KEY, ledger.registrar))
+    ledger.change(seal(DIRECTORY_ENTRY_TYPE, entry, by, ledger.registrar))
 
 
 def sealed_to(

@@ -27,6 +27,7 @@ from parley.schemas import (
     Hash,
     Message,
     PublicKey,
+    Reference,
     Role,
     Terms,
     TransactionId,
@@ -112,6 +113,13 @@ class Ledger:
         self.directory.apply(record)
         self.directory_records.append(record)
 
+    def next_id(self) -> TransactionId:
+        """The id of the transaction that is opened next."""
+        identity = bytearray(sha256(f"transaction {self.transactions + 1}".encode()).digest()[:16])
+        identity[6] = 0x70 | identity[6] & 0x0F
+        identity[8] = 0x80 | identity[8] & 0x3F
+        return TransactionId(bytes(identity))
+
     def open(
         self,
         pipeline: int = 0,
@@ -122,10 +130,8 @@ class Ledger:
         content: bytes = b"I have 1,000 EUR to pay for 10 DE0001102580",
         keys: Sequence[SigningKey] = (),
     ) -> Deal:
+        identity = self.next_id()
         self.transactions += 1
-        identity = bytearray(sha256(f"transaction {self.transactions}".encode()).digest()[:16])
-        identity[6] = 0x70 | identity[6] & 0x0F
-        identity[8] = 0x80 | identity[8] & 0x3F
         terms = Terms(
             kind,
             tuple(PartyOfTerms(name, name) for name in parties),
@@ -133,7 +139,7 @@ class Ledger:
             self.now + HOUR,
             rule,
         )
-        deal = Deal(self, TransactionId(bytes(identity)), pipeline, terms)
+        deal = Deal(self, identity, pipeline, terms)
         deal.say(parties[0], "OPEN", content, keys)
         return deal
 
@@ -185,6 +191,7 @@ class Deal:
         action: Action = "CONTINUE",
         content: bytes = b"",
         keys: Sequence[SigningKey] = (),
+        references: Sequence[Reference] = (),
     ) -> bytes:
         """Send a message as the sender, and give its id."""
         head = None if self.state is None else lifecycle.head_of(self.state)
@@ -201,7 +208,7 @@ class Deal:
             self.ledger.content_type,
             content,
             None,
-            (),
+            tuple(references),
         )
         message = self.ledger.conceal(message)
         assert lifecycle.well_formed(message) is None
