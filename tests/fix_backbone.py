@@ -128,6 +128,7 @@ class RunningBackbone:
             named["key_file"] = str(folder.secrets / "admission.x25519")
         if service == "router":
             named["key"] = str(folder.secrets / "router.seed")
+            named["sealed_keys"] = str(self.backbone.sealing_folder)
         return {f"PARLEY_{service}_{name}".upper(): value for name, value in (named | settings).items()}
 
 
