@@ -19,6 +19,7 @@ from parley.errors import KeystoreError
 from parley.keys import EncryptionKey, SigningKey, public_key
 from parley.private_files import read_private, write_new
 from parley.schemas import DirectoryEntry, Envelope, Role, encode
+from router.sealing_keys import read_keys, renew
 from streams import catalogue
 from streams.connection import KafkaConnection
 from streams.provisioning import Provisioner, User
@@ -141,19 +142,14 @@ class Backbone:
 
     @property
     def sealing_keys(self) -> list[EncryptionKey]:
-        """The keys that addresses may be sealed to now, as the operator's entry lists them: the newest two, newest last."""
-        if not self.sealing_folder.exists():
-            self.renew_sealing_key()
-        files = sorted(self.sealing_folder.glob("*.x25519"))[-2:]
-        return [EncryptionKey(read_private(file, "key file")) for file in files]
+        """The keys that addresses may be sealed to now, as the operator's entry lists them: the newest two, newest last.
 
-    def renew_sealing_key(self) -> Path:
-        """Make the next key for sealed addresses. It counts once the routers were started again and the entry provisioned."""
-        self.sealing_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        made = len(list(self.sealing_folder.glob("*.x25519")))
-        path = self.sealing_folder / f"{made + 1:04}.x25519"
-        write_new(path, EncryptionKey.generate().private)
-        return path
+        The first call makes one. A further one counts once it is made (``router.sealing_keys.renew``), the routers have been
+        started again, and the entry is provisioned.
+        """
+        if not (keys := read_keys(self.sealing_folder)):
+            keys = [renew(self.sealing_folder)]
+        return keys[1::-1]
 
     @property
     def registrar_key(self) -> Signatory:

@@ -22,7 +22,7 @@ from router.errors import RecoveryError
 __all__ = ["MAXIMUM_SEALED", "SealedAddresses"]
 
 MAXIMUM_SEALED: Final = 8
-"""Sealed addresses that one message may bring in: each costs about as much as verifying two signatures."""
+"""Sealed addresses that one message may bring in: each costs somewhat more than verifying a signature."""
 _REMEMBERED: Final = 16_384
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from parley.custody import load_signatory
 from parley.directory import Directory
-from parley.keys import EncryptionKey
-from parley.private_files import read_private
 from router.errors import RecoveryError
 from router.handler import Router
 from router.sealed_addresses import SealedAddresses
+from router.sealing_keys import read_keys
 from router.settings import RouterSettings
 from streams.catalogue import DIRECTORY, INGEST, ROUTER_STATE
 from streams.processor import Processor, ProcessorConfig
@@ -56,12 +54,6 @@ class DirectoryFeed:
                 self._directory.apply(data)
 
 
-def _sealed_keys(folder: Path | None) -> list[EncryptionKey]:
-    """The keys that addresses may be sealed to, newest first."""
-    files = [] if folder is None else sorted(folder.glob("*.x25519"), reverse=True)
-    return [EncryptionKey(read_private(file, "key file")) for file in files]
-
-
 def run(settings: RouterSettings, stop: Stop) -> None:
     """Route until asked to stop."""
     connection = settings.connection()
@@ -79,7 +71,7 @@ def run(settings: RouterSettings, stop: Stop) -> None:
             feed.refresh,
             executor,
             settings.threads,
-            SealedAddresses(_sealed_keys(settings.sealed_keys)),
+            SealedAddresses(() if settings.sealed_keys is None else read_keys(settings.sealed_keys)),
         )
         config = ProcessorConfig(
             SERVICE,

@@ -1,8 +1,8 @@
-"""``parley revoke``, ``address`` and ``sign``: changes of an entry that stands in the directory; ``parley.cli.rotating`` is one more."""
+"""``parley revoke``, ``address``, ``sealing`` and ``sign``: changes of an entry that stands in the directory; ``parley.cli.rotating`` is one more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,7 @@ from parley.custody import Signatory
 from parley.directory import Directory
 from parley.envelope import DIRECTORY_ENTRY_TYPE, DIRECTORY_REVOCATION_TYPE, countersign, seal
 from parley.errors import DirectoryError
+from parley.keys import public_key
 from parley.profile import Profile
 from parley.schemas import (
     AdmissionRequest,
@@ -30,6 +31,7 @@ from parley.schemas import (
     DirectoryRevocation,
     Envelope,
     KeyId,
+    PublicKey,
     RevocationReason,
     decode,
     encode,
@@ -56,6 +58,12 @@ def register(app: typer.Typer) -> None:
     group.command()(add)
     group.command()(drop)
     app.add_typer(group, name="address")
+    sealing = typer.Typer(
+        help="The router's keys that addresses are sealed to, in an operator's entry.", no_args_is_help=True
+    )
+    sealing.command("add")(add_sealing_key)
+    sealing.command("drop")(drop_sealing_key)
+    app.add_typer(sealing, name="sealing")
 
 
 def revoke(
@@ -145,6 +153,86 @@ def drop(
     if address not in before.addresses:
         raise DirectoryError(f"{address} is no address of {settings.participant}'s; see `parley who`")
     entry = _amended(directory, before, (each for each in before.addresses if each != address))
+    keys = signatories_of(settings, password_file)
+    asked = entry_request(entry, speaking(keys, directory, settings.participant))
+    if output is not None:
+        write_request(output, asked)
+        tell(entry, {"request": str(output)}, json=json)
+        return
+    tell(entry, {"directory_version": _submit(settings, directory, asked, wait)}, json=json)
+
+
+# Keys for sealed addresses ------------------------------------------------------------------------------------------------
+
+
+def add_sealing_key(
+    key: Annotated[
+        str,
+        typer.Argument(help="The public key that `python -m router.sealing_keys` printed, in hexadecimal."),
+    ],
+    output: Output = None,
+    wait: Wait = 60.0,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
+    json: Json = False,
+) -> None:
+    """Have clients seal addresses to one more key; start every router with it first."""
+    try:
+        public = bytes.fromhex(key)
+    except ValueError:
+        public = b""
+    if len(public) != 32:
+        raise typer.BadParameter(
+            "a public key has 64 hexadecimal digits, as `python -m router.sealing_keys` prints it"
+        )
+
+    def more(listed: tuple[PublicKey, ...]) -> tuple[PublicKey, ...]:
+        return (*listed, public_key(public))
+
+    _change_sealing(more, output, wait, profile, password_file, json=json)
+
+
+def drop_sealing_key(
+    key: Annotated[str, typer.Argument(help="The key, or its id, in hexadecimal; the first digits will do.")],
+    output: Output = None,
+    wait: Wait = 60.0,
+    profile: ProfileFile = DEFAULT_PROFILE,
+    password_file: PasswordFile = None,
+    json: Json = False,
+) -> None:
+    """Have no more addresses sealed to a key; its file is still needed for as long as transactions may last."""
+
+    def fewer(listed: tuple[PublicKey, ...]) -> tuple[PublicKey, ...]:
+        kept = tuple(
+            each
+            for each in listed
+            if not (each.key_id.hex().startswith(key) or each.public_key.hex().startswith(key))
+        )
+        if len(kept) != len(listed) - 1:
+            raise DirectoryError(f"{key} is not one of the {len(listed)} keys listed; see `parley who`")
+        return kept
+
+    _change_sealing(fewer, output, wait, profile, password_file, json=json)
+
+
+def _change_sealing(
+    change: Callable[[tuple[PublicKey, ...]], tuple[PublicKey, ...]],
+    output: Path | None,
+    wait: float,
+    profile: Path,
+    password_file: Path | None,
+    *,
+    json: bool,
+) -> None:
+    settings = profile_of(profile)
+    directory = read_directory(settings)
+    before = present_entry(directory, settings.participant)
+    if before.role != "OPERATOR":
+        raise DirectoryError(
+            f"{settings.participant} is no operator; addresses are sealed to an operator's keys"
+        )
+    entry = _amended(directory, before, before.addresses)
+    entry = entry._replace(encryption_keys=change(entry.encryption_keys))
     keys = signatories_of(settings, password_file)
     asked = entry_request(entry, speaking(keys, directory, settings.participant))
     if output is not None:

@@ -13,6 +13,7 @@ from parley.deal import Received, TimedOut
 from parley.errors import RefusedError
 from parley.schemas import KeyId, Party, SealedDelivery, decode_any
 from parley.sealed_address import key_of
+from router.sealing_keys import renew
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED, ROUTER_STATE, inbox_topic
 from tests.fix_backbone import RunningBackbone
 
@@ -77,7 +78,7 @@ async def test_the_routers_key_is_rotated_while_a_hidden_bank_negotiates(
         before = await a.open([Hidden("rotor-b")], kind="otc", deadline=MINUTES, content="sealed to the old")
         theirs = await anext(b.opened())
         for _ in range(2):
-            backbone.renew_sealing_key()
+            renew(backbone.sealing_folder)
             running_backbone.processes["router-1"].stop()
             running_backbone.start("router")
             backbone.provision()

@@ -33,6 +33,7 @@ from parley.schemas import (
     encode,
 )
 from tests import strategies as of
+from tests.hiding import sealed_to
 
 PIPELINE = 3
 REMEMBERED = 5_000
@@ -585,6 +586,55 @@ def test_what_contradicts_itself_is_not_well_formed(message: Message) -> None:
 )
 def test_terms_that_cannot_bind_are_not_well_formed(terms: Terms) -> None:
     refusal = lifecycle.well_formed(OPENING._replace(terms=terms))
+    assert refusal is not None
+    assert refusal.reason == "MALFORMED"
+
+
+SEALED = sealed_to("bank-b.desk").text
+HIDING = TERMS._replace(parties=(PARTIES[0], Party(SEALED, SEALED)))
+
+
+def test_a_party_may_be_a_sealed_address_and_speak_by_it() -> None:
+    opening = OPENING._replace(terms=HIDING, recipients=(SEALED,))
+    assert lifecycle.well_formed(opening) is None
+    state = accepted(None, opening)
+    assert state.due == (SEALED,)
+    stranger = lifecycle.judge(state, reply(state, sealed_to("bank-c").text), of.NOW)
+    assert stranger is not None
+    assert stranger.reason == "NOT_A_PARTY"
+    answer = reply(state, SEALED, "FINISH")
+    assert lifecycle.well_formed(answer) is None
+    state = accepted(state, answer)
+    assert (state.finished, state.outcome) == ((SEALED,), "FINISHED")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(OPENING._replace(sender=SEALED, terms=HIDING), id="a hidden opener"),
+        pytest.param(LATER._replace(sender=SEALED[:-1]), id="a sender with a sealed address cut short"),
+        pytest.param(
+            OPENING._replace(terms=HIDING._replace(parties=(PARTIES[0], Party("bank-b", SEALED)))),
+            id="a party that is named and sealed",
+        ),
+        pytest.param(
+            OPENING._replace(terms=HIDING._replace(parties=(PARTIES[0], Party(SEALED, "bank-b")))),
+            id="a party that is sealed at a clear address",
+        ),
+        pytest.param(
+            OPENING._replace(
+                terms=HIDING._replace(parties=(PARTIES[0], Party(SEALED, sealed_to("bank-c").text)))
+            ),
+            id="a party of two sealed addresses",
+        ),
+        pytest.param(
+            OPENING._replace(terms=HIDING._replace(parties=(Party(SEALED, SEALED),) * 2)),
+            id="one party twice",
+        ),
+    ],
+)
+def test_a_sealed_address_stands_for_both_name_and_address_and_opens_nothing(message: Message) -> None:
+    refusal = lifecycle.well_formed(message)
     assert refusal is not None
     assert refusal.reason == "MALFORMED"
 

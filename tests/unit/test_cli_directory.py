@@ -15,6 +15,7 @@ from parley.kafka import TopicRecord
 from parley.keystore import Cost, Keystore
 from parley.private_files import write_new
 from parley.schemas import AdmissionRequest, decode
+from router import sealing_keys
 from streams.provisioning import User
 from tests.memory_admission import OURS, Service, entry, signed
 from tests.synthetic_ledger import signing_key
@@ -293,6 +294,59 @@ class TestAddresses:
         terminals.run("alpha", "address", "drop", "alpha.desk")
         assert terminals.directory.owner("alpha.desk") is None
         assert "is no address of alpha's" in terminals.fail("alpha", "address", "drop", "alpha.desk")
+
+
+class TestSealingKeys:
+    """Of a router, in its operator's entry."""
+
+    @pytest.fixture
+    def operator(self, terminals: Terminals) -> Terminals:
+        profile = terminals.person("operator", "operator")
+        lines = profile.read_text().splitlines(keepends=True)
+        profile.write_text("".join(line for line in lines if not line.startswith("admission")))
+        (terminals.folder / "operator.kafka").write_text("a password of the operator\n")
+        terminals.join("operator", "--role", "operator")
+        return terminals
+
+    def listed(self, terminals: Terminals) -> list[bytes]:
+        return [key.public_key for key in terminals.directory.encryption_keys("operator")]
+
+    def test_one_is_made_listed_and_dropped_after_the_next(
+        self, operator: Terminals, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = operator.folder / "sealing"
+        keys = []
+        for _ in range(2):
+            capsys.readouterr()
+            assert sealing_keys.main([str(folder)]) == 0
+            keys.append(capsys.readouterr().out.strip())
+            operator.run("operator", "sealing", "add", keys[-1])
+        assert [key.public.hex() for key in sealing_keys.read_keys(folder)] == [keys[1], keys[0]]
+        assert self.listed(operator) == [bytes.fromhex(key) for key in keys]
+        operator.run("operator", "sealing", "drop", keys[0][:12])
+        assert self.listed(operator) == [bytes.fromhex(keys[1])]
+        assert "is not one of the 1 keys listed" in operator.fail("operator", "sealing", "drop", keys[0])
+
+    def test_one_can_be_signed_for_by_others_first(self, operator: Terminals) -> None:
+        told = operator.run("operator", "sealing", "add", "07" * 32, "--output", "sealing.request")
+        assert told["request"] == "sealing.request"
+        assert self.listed(operator) == []
+
+    def test_what_is_no_key_is_not_listed(self, operator: Terminals) -> None:
+        for key in ("07" * 31, "key"):
+            assert main(["sealing", "add", key, "--profile", "operator.toml"]) == 2
+
+    def test_only_an_operator_has_them(self, terminals: Terminals) -> None:
+        terminals.person("alpha", "alpha")
+        terminals.join("alpha")
+        assert "alpha is no operator" in terminals.fail("alpha", "sealing", "add", "07" * 32)
+
+    def test_a_folder_that_cannot_be_written_is_told(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        assert sealing_keys.main([str(tmp_path / "file" / "folder")]) == 1
+        assert "file" in capsys.readouterr().err
 
 
 class TestWho:
