@@ -94,22 +94,6 @@ def test_two_banks_join_and_agree_and_a_regulator_watches(
     assert "not open" in b.fail(capsys, "send", "and another thing", "--deal", identity)
     assert a.run(capsys, "waiting") == []
 
-    # Hiding: who receives is named to nobody until it answers.
-    (hidden,) = a.run(capsys, "send", "are you there?", "--hidden", "cli-b")
-    (received,) = b.run(capsys, "inbox", "--once")
-    assert (received["transaction"], received["content"]) == (hidden["transaction"], "are you there?")
-    (due,) = b.run(capsys, "waiting")
-    assert due["waiting_on"] == hidden["waiting_on"] != ["cli-b"]
-    (told,) = a.run(capsys, "tx", "show", str(hidden["transaction"]))
-    assert told["recipients"] == hidden["waiting_on"]
-    assert "cli-b" not in json.dumps(told)
-    (answered,) = b.run(capsys, "send", "here", "--deal", str(hidden["transaction"]), "--finish")
-    assert (answered["outcome"], answered["sender"]) == ("FINISHED", "cli-b")
-    assert [row["legal_name"] for row in a.run(capsys, "tx", "show", str(hidden["transaction"]))] == [
-        "cli-a AG",
-        "cli-b AG",
-    ]
-
     # Watching: the directory attests the names, and a cursor shows nothing twice.
     backbone.join([Joining("cli-r", "password-of-cli-r", Role.REGULATOR)])
     regulator = Desk(running_backbone, tmp_path, "cli-r", "password-of-cli-r", SigningKey.generate())
@@ -125,3 +109,19 @@ def test_two_banks_join_and_agree_and_a_regulator_watches(
     assert regulator.run(capsys, "watch", "--once", "--cursor", cursor) == []
     assert regulator.run(capsys, "tx", "show", identity) == ours
     assert "may not" in a.fail(capsys, "watch", "--once")
+
+    # Hiding: who receives is named to nobody until it answers.
+    (hidden,) = a.run(capsys, "send", "are you there?", "--hidden", "cli-b")
+    (received,) = b.run(capsys, "inbox", "--once")
+    assert (received["transaction"], received["content"]) == (hidden["transaction"], "are you there?")
+    (due,) = b.run(capsys, "waiting")
+    assert due["waiting_on"] == hidden["waiting_on"] != ["cli-b"]
+    (told,) = regulator.run(capsys, "tx", "show", str(hidden["transaction"]))
+    assert told["recipients"] == hidden["waiting_on"]
+    assert "cli-b" not in json.dumps(told)
+    (answered,) = b.run(capsys, "send", "here", "--deal", str(hidden["transaction"]), "--finish")
+    assert (answered["outcome"], answered["sender"]) == ("FINISHED", "cli-b")
+    assert [row["legal_name"] for row in regulator.run(capsys, "tx", "show", str(hidden["transaction"]))] == [
+        "cli-a AG",
+        "cli-b AG",
+    ]

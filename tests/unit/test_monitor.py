@@ -21,6 +21,7 @@ from parley.grants import make_grants
 from parley.kafka import TopicRecord
 from parley.keystore import Cost, Keystore
 from parley.schemas import ChannelEpoch, FirehoseEvent, Message, TransactionId, decode
+from tests.hiding import sealed_to
 from tests.private_speech import keys_of, reader
 from tests.synthetic_ledger import HOUR, Ledger, encryption_key
 
@@ -107,6 +108,13 @@ def test_a_timeout_counts_for_whoever_was_due(ledger: TradingLedger) -> None:
     assert figures.outcomes == {"timed_out": 1}
     assert figures.waiting_on == {"bank-1": 1}
     assert figures.instruments[ISIN].outcomes == {"timed_out": 1}
+
+
+def test_hidden_parties_that_were_due_are_counted_together(ledger: TradingLedger) -> None:
+    for address in ("bank-1", "bank-2"):
+        text = sealed_to(address).text
+        ledger.open(0, ("bank-0", text)).expire()
+    assert figures_of(ledger).waiting_on == {"hidden": 2}
 
 
 def test_what_is_open_is_told_apart_from_what_ended(ledger: TradingLedger) -> None:
