@@ -327,10 +327,11 @@ class Participant:
 
     def _sealed(self, party: Hidden, transaction_id: TransactionId) -> str:
         """The party's sealed address for a transaction that we open."""
+        entry = self.directory.entry(self._operator)
         keys = self.directory.encryption_keys(self._operator)
-        if not keys:
+        if entry is None or entry.role != "OPERATOR" or not keys:
             raise DirectoryError(
-                f"{self._operator} lists no encryption key, so nobody can be hidden; ask the operator"
+                f"{self._operator} is no operator who lists an encryption key, so nobody can be hidden; ask the operator"
             )
         address = party.address or self._default_address(party.participant)
         if self.directory.owner(address) != party.participant:
