@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from parley.custody import Signatory
 from parley.directory import Directory
@@ -159,7 +160,7 @@ class MemoryRouter:
         self.topics = Topics()
         self.asked_for: list[int] = []
         """Directory versions that the router wanted read."""
-        self.logs: list[str] = []
+        self.logs: list[EventDict] = []
         """What the router logged of its commits."""
         self.committed: dict[int, int | None] = dict.fromkeys(range(pipelines))
         self._limits = limits or Limits()
@@ -243,7 +244,7 @@ class MemoryRouter:
             partition.store.commit()
         with capture_logs() as logs:
             self._handler.after_commit(touched)
-        self.logs.extend(map(repr, logs))
+        self.logs.extend(logs)
         for partition in touched:
             partition.commit()
 
