@@ -18,7 +18,7 @@ demo: setup ## Run 600 negotiations through a backbone of its own and verify wha
 	@$(RUN) -m deploy.demo
 
 test: lint ## Lint, then run all tests on a real broker, database and chain
-	@$(RUN) -m pytest -q tests/unit tests/property
+	@$(RUN) -m pytest -q -n auto tests/unit tests/property
 	@$(RUN) -m pytest -q tests/integration tests/fault
 
 lint: setup ## Check style, types, and who imports whom
