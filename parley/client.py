@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
@@ -32,7 +32,6 @@ from parley.disclosure import DISCLOSURE_KIND, DISCLOSURE_TYPE, write_disclosure
 from parley.errors import (
     ChannelError,
     DirectoryError,
-    EncryptionError,
     ParleyError,
     RefusedError,
     TransportError,
@@ -246,15 +245,11 @@ class Participant:
         at which the opening counts, by default two minutes from now or the deadline. Who speaks first is told by ``to``, as
         for :meth:`Deal.send`, which also lists the errors; all parties by default.
 
-        A ``private`` deal is encrypted from its opening on: its parties read it, and ``readers`` besides, such as a regulator
-        (naming any makes it private). On a ``channel`` all members read it. ``padded`` makes each message's size a power of two.
+        A ``private`` deal is encrypted from its opening on: its parties read it, hidden ones too, and ``readers`` besides, such as
+        a regulator (naming any makes it private). On a ``channel`` all members read it. ``padded`` makes each message's size a
+        power of two.
         """
         parties, readers = tuple(parties), tuple(readers)
-        secret = channel is not None or private or readers or padded
-        if secret and any(isinstance(party, Hidden) for party in parties):
-            raise EncryptionError(
-                "a key that is granted names its reader, so a private deal hides no party; name it, or open in clear"
-            )
         if channel is not None and pipeline is None:
             pipeline = channel.epoch.pipeline
         message = self.opening(
@@ -270,10 +265,12 @@ class Participant:
             pipeline=pipeline,
         )
         if channel is not None:
-            message = self.secrecy.open_under(message, channel.epoch, readers, padded=padded)
-        elif secret:
+            message = self.secrecy.open_under(
+                message, channel.epoch, readers, hidden=self._hidden, padded=padded
+            )
+        elif private or readers or padded:
             own = ChannelEpoch(message.transaction_id, 0)
-            message = self.secrecy.open_epoch(message, own, readers, padded=padded)
+            message = self.secrecy.open_epoch(message, own, readers, hidden=self._hidden, padded=padded)
         assert message.terms is not None
         try:
             return (await self.submit(message)).deal
@@ -348,11 +345,20 @@ class Participant:
         """Sign and send a message made by hand, and wait for its receipt; errors as for :meth:`Deal.send`."""
         return await self._outbox.send(message)
 
-    def conceal(self, message: Message, parties: Iterable[str], readers: Iterable[str] | None) -> Message:
-        """A later message of a transaction, encrypted as its opening was, or for ``readers`` alone; errors as for :meth:`Deal.send`."""
+    def conceal(
+        self,
+        message: Message,
+        parties: Iterable[str],
+        readers: Iterable[str] | None,
+        hidden: Mapping[str, str],
+    ) -> Message:
+        """A later message of a transaction, encrypted as its opening was, or for ``readers`` alone; errors as for :meth:`Deal.send`.
+
+        ``hidden`` says who is behind the sealed addresses among ``parties``, as far as we know.
+        """
         if readers is not None:
-            return self.secrecy.alone(message, readers)
-        return self.secrecy.follow(message, parties)
+            return self.secrecy.alone(message, readers, hidden)
+        return self.secrecy.follow(message, [hidden.get(party, party) for party in parties])
 
     async def disclose(
         self,

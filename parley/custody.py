@@ -7,6 +7,7 @@ held. A key management service fits by answering the same.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,11 @@ class Signatory(Protocol):
 
 class Decryptor(Protocol):
     """Whoever holds our X25519 keys, old ones included."""
+
+    @property
+    def encryption_key_ids(self) -> Sequence[KeyId]:
+        """The ids of all of them, newest first: what is sealed to us without saying so is found by trying each."""
+        ...
 
     def unseal(self, key_id: KeyId, box: bytes) -> bytes:
         """What was sealed (libsodium's sealed box) to the key of this id.

@@ -143,7 +143,13 @@ class Speaker(Protocol):
     participant: str
 
     async def submit(self, message: Message) -> Accepted: ...
-    def conceal(self, message: Message, parties: Iterable[str], readers: Iterable[str] | None) -> Message: ...
+    def conceal(
+        self,
+        message: Message,
+        parties: Iterable[str],
+        readers: Iterable[str] | None,
+        hidden: Mapping[str, str],
+    ) -> Message: ...
     async def disclose(
         self,
         scope: Scope,
@@ -324,7 +330,7 @@ class Deal:
                 encryption=None,
                 references=(*references, *shown),
             )
-            return await speaker.submit(speaker.conceal(message, self.parties, readers))
+            return await speaker.submit(speaker.conceal(message, self.parties, readers, self.names))
 
     def __aiter__(self) -> Self:
         return self

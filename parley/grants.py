@@ -10,11 +10,15 @@ What a grant's key opens follows from the message that carries it:
 - **TRANSACTION** in another message under a named channel: this transaction alone, for a reader who is no member.
 
 Elsewhere a message carries no grants.
+
+A grant to a party that is named by a sealed address (``parley.sealed_address``) must not tell who it is: its reader is that address
+and its key id is zero, the key itself is known only inside the box, and its reader finds it by trying its own keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from hmac import compare_digest
 from struct import Struct
@@ -27,6 +31,7 @@ from parley.keys import EncryptionKey, seal_to
 from parley.schemas import ChannelEpoch, KeyGrant, KeyId, Message, PublicKey, Scope
 
 __all__ = [
+    "ANONYMOUS",
     "CHANNEL_KIND",
     "KeyRing",
     "check_grants",
@@ -38,6 +43,9 @@ __all__ = [
 
 CHANNEL_KIND = "channel"
 """Kind of the transactions that open a named channel's epochs."""
+
+ANONYMOUS = KeyId(bytes(16))
+"""In place of the id of a hidden reader's key."""
 
 _GRANT = b"parley/grant/1"
 _PURPOSE = Struct(">B16sq?16sq16sHH")
@@ -55,6 +63,11 @@ class KeyRing:
 
     def __init__(self, keys: Iterable[EncryptionKey]) -> None:
         self._keys = {key.id: key for key in keys}
+
+    @property
+    def encryption_key_ids(self) -> tuple[KeyId, ...]:
+        """As `parley.custody.Decryptor` says."""
+        return tuple(self._keys)
 
     def unseal(self, key_id: KeyId, box: bytes) -> bytes:
         """As `parley.custody.Decryptor` says."""
@@ -107,18 +120,18 @@ def reader_keys(directory: Directory, reader: str) -> tuple[PublicKey, ...]:
 def make_grants(
     key: ContentKey, message: Message, channel: ChannelEpoch | None, readers: Iterable[tuple[str, PublicKey]]
 ) -> tuple[KeyGrant, ...]:
-    """The key, sealed to each reader for this message, which need not be encrypted yet.
+    """The key, sealed to each reader for this message, which need not be encrypted yet; a sealed address is a hidden reader.
 
     Raises:
         EncryptionError: a reader's key cannot be sealed to.
-        GrantError: a key is named twice.
+        GrantError: a key, or a hidden reader, is named twice.
 
     """
     scope = next(name for name, (_, kind) in _SCOPES.items() if kind is type(key))
     grants = tuple(
         KeyGrant(
             reader,
-            public.key_id,
+            ANONYMOUS if ":" in reader else public.key_id,
             seal_to(public.public_key, key.secret + _purpose(scope, message, channel, reader, public.key_id)),
         )
         for reader, public in readers
@@ -128,13 +141,17 @@ def make_grants(
 
 
 def check_grants(message: Message) -> None:
-    """Demand that the message may carry the grants it carries, each to another key.
+    """Demand that the message may carry the grants it carries, each to another key or hidden reader.
 
     Raises:
-        GrantError: it may not, or a key is named twice.
+        GrantError: it may not, a key is named twice, or one is named where the reader is hidden.
 
     """
     if message.encryption is not None and message.encryption.grants:
+        if any((":" in grant.reader) != (grant.key_id == ANONYMOUS) for grant in message.encryption.grants):
+            raise GrantError(
+                "a grant to a sealed address names no key, and every other names one; refuse the message"
+            )
         _check_distinct(message.encryption.grants)
         scope_of(message)
 
@@ -142,7 +159,7 @@ def check_grants(message: Message) -> None:
 def open_grant(message: Message, reader: str, decryptor: Decryptor) -> ContentKey | None:
     """The key that the message (:func:`check_grants`) grants to ``reader``; ``None`` if none, or none to a key we hold.
 
-    That it is the key the message commits to remains to be checked.
+    Grants to hidden readers are tried with each of our keys, where none names us. That it is the key the message commits to remains to be checked.
 
     Raises:
         GrantError: the grant does not open, or was made for something else.
@@ -152,27 +169,40 @@ def open_grant(message: Message, reader: str, decryptor: Decryptor) -> ContentKe
     if encryption is None:
         return None
     for grant in encryption.grants:
-        if grant.reader != reader:
-            continue
-        try:
-            opened = decryptor.unseal(grant.key_id, grant.sealed_key)
-        except KeystoreError:
-            continue
-        except UnsealingError as error:
-            raise GrantError(f"the grant to {reader} is none: {error}") from error
-        scope = scope_of(message)
-        secret, purpose = opened[:KEY_BYTES], opened[KEY_BYTES:]
-        expected = _purpose(scope, message, encryption.channel, reader, grant.key_id)
-        if len(secret) != KEY_BYTES or not compare_digest(purpose, expected):
-            raise GrantError(
-                f"the grant to {reader} was made for another message, reader or channel; refuse it, and ask the sender for its own"
-            )
-        return _SCOPES[scope][1](secret)
+        if grant.reader == reader:
+            try:
+                opened = decryptor.unseal(grant.key_id, grant.sealed_key)
+            except KeystoreError:
+                continue
+            except UnsealingError as error:
+                raise GrantError(f"the grant to {reader} is none: {error}") from error
+            return _granted(message, encryption.channel, reader, grant.key_id, opened)
+    for grant in encryption.grants:
+        if grant.key_id == ANONYMOUS:
+            for key_id in decryptor.encryption_key_ids:
+                with suppress(UnsealingError):
+                    opened = decryptor.unseal(key_id, grant.sealed_key)
+                    return _granted(message, encryption.channel, grant.reader, key_id, opened)
     return None
 
 
+def _granted(
+    message: Message, channel: ChannelEpoch | None, reader: str, key_id: KeyId, opened: bytes
+) -> ContentKey:
+    """The key in an opened grant; raises GrantError where it was made for something else."""
+    scope = scope_of(message)
+    secret, purpose = opened[:KEY_BYTES], opened[KEY_BYTES:]
+    expected = _purpose(scope, message, channel, reader, key_id)
+    if len(secret) != KEY_BYTES or not compare_digest(purpose, expected):
+        raise GrantError(
+            f"the grant to {reader} was made for another message, reader or channel; refuse it, and ask the sender for its own"
+        )
+    return _SCOPES[scope][1](secret)
+
+
 def _check_distinct(grants: Sequence[KeyGrant]) -> None:
-    if len({grant.key_id for grant in grants}) != len(grants):
+    named = {grant.reader if grant.key_id == ANONYMOUS else grant.key_id for grant in grants}
+    if len(named) != len(grants):
         raise GrantError(
             "a key is granted to twice in one message; refuse the message, each key has one grant"
         )

@@ -176,6 +176,11 @@ class Keystore:
         """All encryption keys, newest (active) first: what was sealed to an old one stays readable."""
         return self._of_kind(EncryptionKey)
 
+    @property
+    def encryption_key_ids(self) -> tuple[KeyId, ...]:
+        """As `parley.custody.Decryptor` says."""
+        return tuple(key.id for key in self.encryption_keys())
+
     def unseal(self, key_id: KeyId, box: bytes) -> bytes:
         """What was sealed to our encryption key of this id, however old (`parley.custody.Decryptor`).
 

@@ -121,7 +121,7 @@ class Reader:
         assert message.encryption is not None
         parties = {party.participant for party in message.terms.parties}
         granted = dict.fromkeys(grant.reader for grant in message.encryption.grants)
-        readers = tuple(reader for reader in granted if reader not in parties)
+        readers = tuple(reader for reader in granted if reader not in parties and ":" not in reader)
         opened = Opened(channel, None, readers, is_padded(message.content))
         transaction = self._transaction(message.transaction_id)
         # First of all, whatever is wrong with it: so that no answer to it ever goes in clear.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from parley.channels import Epoch
 from parley.custody import Decryptor
@@ -12,9 +13,12 @@ from parley.errors import ChannelError, EncryptionError, UnreadableError
 from parley.grants import make_grants, open_grant, reader_keys
 from parley.identifiers import transaction_text
 from parley.reading import Reader, Reading
-from parley.schemas import ChannelEpoch, KeyGrant, Message, MessageId
+from parley.schemas import ChannelEpoch, KeyGrant, Message, MessageId, PublicKey
 
 __all__ = ["Secrecy"]
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
+"""Is hidden: no participants by sealed address."""
 
 _ON_THEIR_WAY = 1_024
 """Own messages whose clear content is remembered until their receipt comes."""
@@ -39,11 +43,17 @@ class Secrecy:
         return self.reader.read(message, identity)
 
     def open_epoch(
-        self, opening: Message, channel: ChannelEpoch, readers: Iterable[str] = (), *, padded: bool = False
+        self,
+        opening: Message,
+        channel: ChannelEpoch,
+        readers: Iterable[str] = (),
+        *,
+        hidden: Mapping[str, str] = NOBODY,
+        padded: bool = False,
     ) -> Message:
         """The opening of a channel's epoch, or of a private deal (epoch 0 of its own id), under a new key.
 
-        The key is granted to the parties and to ``readers``.
+        The key is granted to the parties and to ``readers``. ``hidden`` says who is behind the sealed addresses among the parties.
 
         Raises:
             EncryptionError: a reader has no encryption key in the directory, or we hold none of ours.
@@ -52,7 +62,7 @@ class Secrecy:
         assert opening.terms is not None
         key = EpochKey.generate()
         parties = [party.participant for party in opening.terms.parties]
-        grants = self._grants(key, opening, channel, (*parties, *readers))
+        grants = self._grants(key, opening, channel, (*parties, *readers), hidden)
         transaction = key.transaction_key(opening.transaction_id)
         message = encrypt(
             opening,
@@ -64,7 +74,13 @@ class Secrecy:
         return self._checked(message)
 
     def open_under(
-        self, opening: Message, epoch: Epoch, readers: Iterable[str] = (), *, padded: bool = False
+        self,
+        opening: Message,
+        epoch: Epoch,
+        readers: Iterable[str] = (),
+        *,
+        hidden: Mapping[str, str] = NOBODY,
+        padded: bool = False,
     ) -> Message:
         """The opening of a transaction under a channel's epoch; ``readers`` who are no members are granted this transaction alone.
 
@@ -74,9 +90,8 @@ class Secrecy:
 
         """
         assert opening.terms is not None
-        strangers = [
-            party.participant for party in opening.terms.parties if party.participant not in epoch.members
-        ]
+        parties = [hidden.get(party.participant, party.participant) for party in opening.terms.parties]
+        strangers = [party for party in parties if party not in epoch.members]
         if strangers:
             raise ChannelError(
                 f"{', '.join(strangers)} cannot read what is said on channel {transaction_text(epoch.id)}; have its opener add them"
@@ -92,12 +107,12 @@ class Secrecy:
             )
         return self._under(opening, epoch.under, epoch.opener, tuple(readers), padded=padded)
 
-    def alone(self, message: Message, readers: Iterable[str]) -> Message:
-        """The message under a key of its own, granted to ``readers`` and to ourselves; errors as for :meth:`open_epoch`."""
+    def alone(self, message: Message, readers: Iterable[str], hidden: Mapping[str, str] = NOBODY) -> Message:
+        """The message under a key of its own, granted to ``readers`` and to ourselves; else as :meth:`open_epoch`."""
         opened = self.reader.opened(message.transaction_id)
         padded = opened is not None and opened.padded
         key = MessageKey.generate()
-        grants = self._grants(key, message, None, (self._participant, *readers))
+        grants = self._grants(key, message, None, (self._participant, *readers), hidden)
         return self._checked(encrypt(message, key, grants=grants, padded=padded))
 
     def follow(self, message: Message, parties: Iterable[str]) -> Message:
@@ -155,13 +170,19 @@ class Secrecy:
         )
 
     def _grants(
-        self, key: ContentKey, message: Message, channel: ChannelEpoch | None, readers: Iterable[str]
+        self,
+        key: ContentKey,
+        message: Message,
+        channel: ChannelEpoch | None,
+        readers: Iterable[str],
+        hidden: Mapping[str, str] = NOBODY,
     ) -> tuple[KeyGrant, ...]:
-        to = [
-            (reader, public)
-            for reader in dict.fromkeys(readers)
-            for public in reader_keys(self._directory, reader)
-        ]
+        """To every key of each reader; of a hidden one to the newest only, for the number of its keys might tell who it is."""
+        addresses = {name: address for address, name in hidden.items()}
+        to: list[tuple[str, PublicKey]] = []
+        for reader in dict.fromkeys(addresses.get(name, name) for name in readers):
+            keys = reader_keys(self._directory, hidden.get(reader, reader))
+            to += [(reader, public) for public in (keys[-1:] if reader in hidden else keys)]
         return make_grants(key, message, channel, to)
 
     def _checked(self, message: Message) -> Message:

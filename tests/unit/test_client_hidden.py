@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -15,7 +15,7 @@ from parley import Hidden
 from parley.cli.telling import Teller
 from parley.client import Participant
 from parley.deal import Received, TimedOut, Unverified
-from parley.errors import DirectoryError, EncryptionError, MalformedError
+from parley.errors import DirectoryError, MalformedError
 from parley.events import prove_spoken, read_spoken
 from parley.identifiers import shown_name
 from parley.keys import EncryptionKey, public_key
@@ -151,12 +151,6 @@ async def test_an_address_may_be_given(banks: Banks, backbone: MemoryBackbone) -
         await alpha.open([Hidden("beta", "gamma")], kind="otc", deadline=MINUTES, content=b"")
     with pytest.raises(DirectoryError, match="zeta is not in the directory"):
         await alpha.open([Hidden("zeta")], kind="otc", deadline=MINUTES, content=b"")
-
-
-@pytest.mark.parametrize("private", [{"private": True}, {"padded": True}, {"readers": ["gamma"]}])
-async def test_a_private_deal_hides_nobody(banks: Banks, private: dict[str, Any]) -> None:
-    with pytest.raises(EncryptionError, match="names its reader"):
-        await banks[0].open([Hidden("beta")], kind="otc", deadline=MINUTES, content=b"", **private)
 
 
 @pytest.mark.parametrize("operator", ["gamma", "registrar", "nobody"])
