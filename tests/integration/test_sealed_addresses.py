@@ -50,9 +50,19 @@ async def test_a_hidden_bank_follows_answers_and_times_out(running_backbone: Run
         assert silent.waiting_on == ended.waiting_on == (silent.parties[1],)
         assert said_of(running_backbone, "shy-hidden-bank") == []
 
-        deal = await a.open([Hidden("shy-hidden-bank")], kind="otc", deadline=MINUTES, content="who bids?")
+        words = "shy-hidden-bank alone reads this"
+        deal = await a.open(
+            [Hidden("shy-hidden-bank")],
+            kind="otc",
+            deadline=MINUTES,
+            content=words,
+            private=True,
+            padded=True,
+        )
         opened = await anext(inbox)
         assert isinstance(opened, Received)
+        assert opened.message.text == words
+        assert said_of(running_backbone, "shy-hidden-bank") == []
         await opened.deal.send("we do")
         assert (await anext(deal)).sender == "shy-hidden-bank"
         await deal.finish("done")
