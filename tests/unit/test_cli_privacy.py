@@ -169,6 +169,15 @@ def test_padding_shows_in_the_size_alone(run: Run, backbone: MemoryBackbone) -> 
     assert received["content"] == "yes"
 
 
+def test_a_hidden_party_reads_a_private_deal(run: Run, backbone: MemoryBackbone) -> None:
+    run("alpha", "send", SECRET, "--hidden", "beta", "--private", "--padded")
+    (event,) = [event for pipeline in backbone.pipelines for event in pipeline.firehose]
+    assert b"beta" not in event
+    assert SECRET.encode() not in event
+    (received,) = run("beta", "inbox", "--once")
+    assert received["content"] == SECRET
+
+
 class TestChannels:
     @pytest.fixture
     def channel(self, run: Run) -> str:
