@@ -4,7 +4,8 @@ Checked, in this order, for every block of the log:
 
 - *log*: headers follow each other, and their tree has the checkpoint's root;
 - *block*: its leaves have its root, its events their digests, its order and counts are right;
-- *directory*: every record follows, and is admitted by the registrar;
+- *directory*: every record follows, and is admitted by the registrar; where the directory that participants are served is
+  given too, it is the very same, version by version;
 - *transaction*: every one is replayed by the rules (``parley.replay``), every signature verified;
 - *cuts*: they only grow, every transaction ended within its block's, no event is in two blocks;
 - *chain*: wherever two of event n, event n+1 and a cut at n are at hand, they name the same h(n);
@@ -112,12 +113,14 @@ class Auditor:
         firehose: Mapping[int, Iterable[bytes]] | None = None,
         executor: Executor | None = None,
         ways: int = 1,
+        directory: Iterable[bytes] | None = None,
     ) -> None:
         """Begin before the first block.
 
         Args:
             registrar: the registrar's public key (32 bytes), the root of all names.
             firehose: each pipeline's encoded events from the first on, read no further than the blocks reach.
+            directory: the directory's encoded records from the first on, as participants are served them, read no further.
             executor: verifies signatures.
             ways: in how many of its threads.
 
@@ -127,6 +130,7 @@ class Auditor:
         self.signatures = self.directory_records = 0
         self.tree = merkle.CompactRange()
         self._directory = Directory(registrar)
+        self._served = None if directory is None else iter(directory)
         self._header: BlockHeader | None = None
         self._encoded_header = b""
         self._chains: dict[int, ChainClaims] = {}
@@ -214,6 +218,17 @@ class Auditor:
                 self._directory.apply(entry.leaf)
             except ParleyError as error:
                 self._found("directory", str(error), header.height, block.encoded_header, entry.leaf)
+            if self._served is not None and (served := next(self._served, b"")) != entry.leaf:
+                self._found(
+                    "directory",
+                    f"version {self.directory_records} is sealed as another record than participants are served"
+                    if served
+                    else f"version {self.directory_records} is sealed, and not served to participants",
+                    header.height,
+                    block.encoded_header,
+                    entry.leaf,
+                    served,
+                )
         if (header.directory_version, header.directory_chain) != (
             self._directory.version,
             self._directory.chain,
@@ -380,12 +395,13 @@ def audit(
     progress: Callable[[int, int], None] | None = None,
     executor: Executor | None = None,
     ways: int = 1,
+    directory: Iterable[bytes] | None = None,
 ) -> AuditReport:
     """Audit all of a store, at the checkpoint it was opened at; nothing that is wrong with it raises.
 
     ``progress`` is told how many blocks of how many are done. The rest is as :class:`Auditor` has it.
     """
-    auditor = Auditor(registrar, firehose, executor, ways)
+    auditor = Auditor(registrar, firehose, executor, ways, directory)
     size = len(store)
     for height in range(size):
         try:

@@ -116,7 +116,14 @@ def audit_all(task: AuditTask) -> Audited:
     store = BlockStore(from_folder(task.store), log_key)
     threads = os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as executor:
-        report = audit(store, registrar, _firehose(access), executor=executor, ways=threads)
+        report = audit(
+            store,
+            registrar,
+            _firehose(access),
+            executor=executor,
+            ways=threads,
+            directory=_directory(access),
+        )
     violations = [str(violation) for violation in report.violations]
     anchors = list(_anchors(task, access, store, violations))
     proofs = _prove_endings(task, store, log_key, registrar, violations)
@@ -165,6 +172,12 @@ def _audited(
         proofs_verified=proofs,
         violations=tuple(violations),
     )
+
+
+def _directory(access: KafkaAccess) -> list[bytes]:
+    """The directory's records as participants are served them, in order."""
+    with TopicReader(access, "directory") as reader:
+        return [record.value for record in reader.read_to_end()]
 
 
 def _firehose(access: KafkaAccess) -> dict[int, list[bytes]]:

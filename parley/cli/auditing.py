@@ -13,7 +13,16 @@ import typer
 
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
-from parley.cli.options import Json, LogKey, read_log_key, registrar_key
+from parley.cli.desk import directory_records
+from parley.cli.options import (
+    DEFAULT_PROFILE,
+    Json,
+    LogKey,
+    ProfileFile,
+    profile_of,
+    read_log_key,
+    registrar_key,
+)
 from parley.cli.output import complain, printable, show, show_json
 from parley.erasure import told, told_in_words
 from parley.errors import ParleyError
@@ -34,6 +43,11 @@ def audit_store(
     store: Annotated[Path, typer.Argument(help="The block store's folder.")],
     log_key: LogKey,
     registrar: Annotated[str, typer.Option("--registrar", help="The registrar's public key (hexadecimal).")],
+    served: Annotated[
+        bool,
+        typer.Option("--served", help="Compare with the directory that the profile's Kafka user is served."),
+    ] = False,
+    profile: ProfileFile = DEFAULT_PROFILE,
     json: Json = False,
 ) -> None:
     """Recompute a block store: every hash, signature, name, sequence, transaction and the log's root.
@@ -45,9 +59,10 @@ def audit_store(
     if not store.is_dir():
         raise ParleyError(f"{store} is not a folder; name the block store")
     blocks = BlockStore(from_folder(store), read_log_key(log_key))
+    directory = directory_records(profile_of(profile)) if served else None
     ways = cpu_count() or 1
     with ThreadPoolExecutor(ways) as executor, _progress(quiet=json) as progress:
-        report = audit(blocks, trusted, progress=progress, executor=executor, ways=ways)
+        report = audit(blocks, trusted, progress=progress, executor=executor, ways=ways, directory=directory)
     if json:
         purges = [{**told(statement), "bodies": bodies} for statement, bodies in report.purges]
         violations = [str(violation) for violation in report.violations]

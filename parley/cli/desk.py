@@ -30,16 +30,30 @@ from parley.schemas import (
 if TYPE_CHECKING:
     from parley.profile import Profile
 
-__all__ = ["change_in", "hand_in", "read_directory", "read_request", "rows", "tell", "write_request"]
+__all__ = [
+    "change_in",
+    "directory_records",
+    "hand_in",
+    "read_directory",
+    "read_request",
+    "rows",
+    "tell",
+    "write_request",
+]
 
 
 def read_directory(profile: Profile) -> Directory:
     """The directory as it stands now; DirectoryError if it breaks a rule, TransportError if it cannot be read."""
     directory = Directory(profile.registrar)
-    with TopicReader(profile.access(), DIRECTORY) as reader:
-        for record in reader.read_to_end():
-            directory.apply(record.value)
+    for record in directory_records(profile):
+        directory.apply(record)
     return directory
+
+
+def directory_records(profile: Profile) -> list[bytes]:
+    """The directory's records as Kafka serves them, in order; TransportError if it cannot be read."""
+    with TopicReader(profile.access(), DIRECTORY) as reader:
+        return [record.value for record in reader.read_to_end()]
 
 
 def read_request(path: Path) -> AdmissionRequest:

@@ -77,6 +77,26 @@ def test_events_of_open_transactions_are_counted_as_unsealed(sealed: SealedLedge
     assert report.unsealed == 2
 
 
+class TestADirectoryServedToParticipants:
+    def served(self, made: SealedLedger, change: Callable[[list[bytes]], list[bytes]]) -> AuditReport:
+        return audit(made.store(), REGISTRAR, directory=change(list(made.ledger.directory_records)))
+
+    def test_that_was_sealed_is_good_and_may_be_longer(self, busy: SealedLedger) -> None:
+        assert self.served(busy, lambda records: records).good
+        assert self.served(busy, lambda records: [*records, b"not sealed yet"]).good
+
+    def test_that_holds_another_record_of_a_version_is_a_fork(self, busy: SealedLedger) -> None:
+        def forked(records: list[bytes]) -> list[bytes]:
+            return [*records[:2], records[2][:-1] + bytes([records[2][-1] ^ 1]), *records[3:]]
+
+        report = self.served(busy, forked)
+        assert "version 3 is sealed as another record than participants are served" in only(report)
+        assert len(report.violations[0].evidence) == 3
+
+    def test_that_lacks_what_was_sealed_is_told(self, busy: SealedLedger) -> None:
+        assert "version 5 is sealed, and not served" in only(self.served(busy, lambda records: records[:-1]))
+
+
 def test_the_store_of_another_registrar_is_not_trusted(busy: SealedLedger) -> None:
     report = audit(busy.store(), signing_key("another registrar").public)
     assert {violation.rule for violation in report.violations} == {"directory", "transaction"}
