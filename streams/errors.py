@@ -62,3 +62,8 @@ class SessionLostError(StreamError):
 
 class FencedError(StreamError):
     """Another process uses this one's transactional id or group instance; stop one of the two."""
+
+
+def is_poison(error: Exception) -> bool:
+    """Whether an error is the record's: all are, but those of the backbone itself and of this machine."""
+    return isinstance(error, PoisonError) or not isinstance(error, (StreamError, MemoryError))

@@ -12,7 +12,14 @@ ABORTS: Final = Counter("parley_stream_aborts", "Transactions rolled back and ru
 SESSIONS_LOST: Final = Counter(
     "parley_stream_sessions_lost", "Starts over from the committed offsets", ["topic"]
 )
-DEAD_LETTERS: Final = Counter("parley_stream_dead_letters", "Records written to dead-letter", ["topic"])
+DEAD_LETTERS: Final = Counter(
+    "parley_stream_dead_letters",
+    "Records written to dead-letter, by kind of error: PoisonError is a decision, anything else a defect or a missing topic",
+    ["topic", "error"],
+)
+DEAD_LETTERS_AGAIN: Final = Counter(
+    "parley_stream_dead_letters_again", "Records in dead-letter once more after they were put back", ["topic"]
+)
 TICKS: Final = Counter("parley_stream_ticks", "Ticks appended to wake timers on idle partitions", ["topic"])
 LAG: Final = Gauge(
     "parley_stream_lag_records", "Records appended and not yet processed", ["topic", "partition"]

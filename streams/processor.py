@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, cast
@@ -39,6 +38,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from streams import metrics
 from streams.crashpoint import crash_point
+from streams.dead_letter import bury, failure
 from streams.errors import (
     AbortedError,
     FencedError,
@@ -47,6 +47,7 @@ from streams.errors import (
     ReadError,
     SessionLostError,
     StreamError,
+    is_poison,
 )
 from streams.handler import Partition
 from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
     from confluent_kafka import KafkaError, Message
 
     from streams.connection import KafkaConnection
-    from streams.handler import Handler, Headers, Record, Write
+    from streams.handler import Handler, Record, Write
 
 V = TypeVar("V")
 D = TypeVar("D")
@@ -327,7 +328,7 @@ class Session(Generic[V, D]):
         try:
             self._handler.process(partition, records)
         except Exception as error:
-            if not _is_poison(error):
+            if not is_poison(error):
                 raise
             partition.rollback()
             self._process_singly(partition, records)
@@ -350,7 +351,7 @@ class Session(Generic[V, D]):
             try:
                 process(partition, [record])
             except Exception as error:
-                if not _is_poison(error):
+                if not is_poison(error):
                     raise
                 partition.rollback_to(savepoint)
                 self._bury(partition, record, error)
@@ -358,22 +359,18 @@ class Session(Generic[V, D]):
                 partition.release()
 
     def _bury(self, partition: Partition[V, D], record: Record, error: Exception) -> None:
-        topic, offset = self._config.topic, _offset(record)
-        headers: Headers = [
-            *(record.headers() or ()),
-            ("dead-letter.reason", f"{type(error).__name__}: {error}"[:1_000].encode()),
-            ("dead-letter.service", f"{self._config.service}-{self._config.instance}".encode()),
-            ("dead-letter.topic", topic.encode()),
-            ("dead-letter.partition", str(partition.index).encode()),
-            ("dead-letter.offset", str(offset).encode()),
-            ("dead-letter.timestamp", str(record.timestamp()[1]).encode()),
-            ("dead-letter.stack", "".join(traceback.format_exception(error))[-4_000:].encode()),
-        ]
-        partition.emit(self._config.dead_letter, record.key(), record.value(), 0, headers)
+        config, story = self._config, failure(error)
+        letter = bury(config.dead_letter, f"{config.service}-{config.instance}", record, story)
+        partition.emitted.append(letter)
         if isinstance(error, PoisonError):
             partition.emitted.extend(error.told)
-        metrics.DEAD_LETTERS.labels(topic).inc()
-        log.error(DEAD_LETTERED, topic=topic, partition=partition.index, offset=offset, reason=repr(error))
+        log.error(
+            DEAD_LETTERED,
+            topic=config.topic,
+            partition=partition.index,
+            offset=_offset(record),
+            reason=story.reason,
+        )
 
     # Time --------------------------------------------------------------------------------------------------------------
 
@@ -444,11 +441,6 @@ class Session(Generic[V, D]):
                 metrics.LAG.remove(revoked.topic, str(revoked.partition))
             log.info(REVOKED, topic=self._config.topic, partition=revoked.partition)
         consumer.unassign()
-
-
-def _is_poison(error: Exception) -> bool:
-    """Whether an error is the record's: all are, but those of the backbone itself and of this machine."""
-    return isinstance(error, PoisonError) or not isinstance(error, (StreamError, MemoryError))
 
 
 def _offset(record: Record) -> int:

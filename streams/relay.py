@@ -2,6 +2,7 @@
 
 For outputs too many for a transaction, which would write a commit marker to each. A crash may write a record twice;
 what is written therefore carries where it came from, and its readers drop what they have seen. Keeps no state.
+A record that cannot be relayed goes to ``dead-letter`` as it came, and the rest goes on.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams import metrics
 from streams.crashpoint import crash_point
-from streams.errors import SessionLostError, StreamError
+from streams.dead_letter import Story, bury, failure
+from streams.errors import SessionLostError, StreamError, is_poison
 from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
 from streams.outcome import is_missing, is_passing, kafka_error, stream_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Message
 
     from streams.connection import KafkaConnection
-    from streams.handler import Headers, Record, Write
+    from streams.handler import Record, Write
 
 log = structlog.get_logger()
 
@@ -43,7 +45,11 @@ class Route(Protocol):
     """What a relay's application does."""
 
     def __call__(self, records: Sequence[Record]) -> Iterable[Write]:
-        """What these records, of any partitions and each partition's in order, lead to."""
+        """What these records, of any partitions and each partition's in order, lead to.
+
+        An error that it raises for a record makes a dead letter of that one. So does an output that does not exist, and
+        the whole record stands there: let one record lead to one output, or its other outputs get it again when it is put back.
+        """
         ...
 
 
@@ -142,7 +148,7 @@ class RelaySession:
             elif not is_passing(error):
                 raise stream_error(error, f"consuming {topic}")
         if records:
-            self._write(self._route(records))
+            self._relay(records)
             crash_point("relay.written")
             self._written |= offsets
             metrics.RECORDS.labels(topic).inc(len(records))
@@ -155,10 +161,36 @@ class RelaySession:
         self._consumer.close()
         self._producer.purge()
 
-    def _write(self, writes: Iterable[Write]) -> None:
-        written = list(writes)
+    def _relay(self, records: Sequence[Record]) -> None:
+        """Write what the records lead to; a record with which that cannot be done becomes a dead letter."""
+        try:
+            writes = list(self._route(records))
+        except Exception as error:
+            if not is_poison(error):
+                raise
+            for record in records:
+                self._relay_one(record)
+            return
+        if missing := self._write(writes):
+            # The records, not what they led to: put back, they are routed again, and that has the places of then.
+            told = ((record, _undelivered(self._route([record]), missing)) for record in records)
+            self._bury([(record, story) for record, story in told if story is not None])
+
+    def _relay_one(self, record: Record) -> None:
+        try:
+            writes = list(self._route([record]))
+        except Exception as error:
+            if not is_poison(error):
+                raise
+            self._bury([(record, failure(error))])
+        else:
+            if story := _undelivered(writes, self._write(writes)):
+                self._bury([(record, story)])
+
+    def _write(self, writes: list[Write]) -> dict[str, KafkaError]:
+        """Write and wait until it is acknowledged; gives the topics that do not exist."""
         missing: dict[str, KafkaError] = {}
-        for write in written:
+        for write in writes:
             error = self._produce(write)
             if error is not None:
                 missing[write[0]] = error
@@ -168,13 +200,7 @@ class RelaySession:
             if not is_missing(error):
                 raise stream_error(error, f"writing to {topic}")
             missing[topic] = error
-        if missing:
-            for write in written:
-                if write[0] in missing:
-                    self._bury(missing[write[0]], write)
-            self._flush()
-            if self._failed:
-                raise stream_error(self._failed[0][1], f"writing to {self._config.dead_letter}")
+        return missing
 
     def _produce(self, write: Write) -> KafkaError | None:
         """Queue a record; gives the error if its topic is known to be missing, or else one comes with the flush."""
@@ -200,20 +226,13 @@ class RelaySession:
         if left:
             raise SessionLostError(f"writes were not acknowledged within {_FLUSH_SECONDS:.0f} s")
 
-    def _bury(self, error: KafkaError, write: Write) -> None:
-        """Send a record whose topic does not exist to the dead-letter topic."""
-        topic, _, key, value, headers = write
-        told: Headers = [
-            *(headers or ()),
-            ("dead-letter.reason", f"{error.name()}: {error.str()}".encode()),
-            ("dead-letter.service", f"{self._config.service}-{self._config.instance}".encode()),
-            ("dead-letter.destination", topic.encode()),
-        ]
-        missing = self._produce((self._config.dead_letter, 0, key, value, told))
-        if missing is not None:
-            raise stream_error(missing, f"writing to {self._config.dead_letter}")
-        metrics.DEAD_LETTERS.labels(self._config.topic).inc()
-        log.error(UNDELIVERABLE, destination=topic, reason=error.str())
+    def _bury(self, dead: Sequence[tuple[Record, Story]]) -> None:
+        config = self._config
+        service = f"{config.service}-{config.instance}"
+        if missing := self._write([bury(config.dead_letter, service, *each) for each in dead]):
+            raise stream_error(missing[config.dead_letter], f"writing to {config.dead_letter}")
+        for _, story in dead:
+            log.error(UNDELIVERABLE, destination=story.destination, reason=story.reason)
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -253,3 +272,12 @@ class RelaySession:
             self._assigned.discard(revoked.partition)
             log.info(REVOKED, topic=revoked.topic, partition=revoked.partition)
         consumer.unassign()
+
+
+def _undelivered(writes: Iterable[Write], missing: Mapping[str, KafkaError]) -> Story | None:
+    """The story of a record that led to a topic which does not exist."""
+    gone = next((write[0] for write in writes if write[0] in missing), None)
+    if gone is None:
+        return None
+    error = missing[gone]
+    return Story(error.name(), f"{error.name()}: {error.str()}", destination=gone)

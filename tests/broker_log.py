@@ -297,7 +297,11 @@ class BrokerLog:
         return [
             record
             for record in self.dead_letters
-            if bytes(dict(record.headers() or [])["dead-letter.service"] or b"").startswith(service.encode())  # type: ignore[arg-type]
+            if (
+                bytes(dict(record.headers() or []).get("dead-letter.service") or b"").startswith(  # type: ignore[arg-type]
+                    service.encode()
+                )
+            )
         ]
 
     def reasons(self) -> dict[str, int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from parley.schemas import FirehoseEvent, decode
+from parley.schemas import DeliveryBatch, FirehoseEvent, decode
 from streams.catalogue import DELIVERIES, INGEST, inbox_topic
 from streams.connection import KafkaConnection
 from streams.writer import write
@@ -57,12 +57,18 @@ def test_a_missing_inbox_holds_up_nobody_else(working: RunningBackbone) -> None:
         log.assert_delivered()
         opening, timeout = (event for event in log.events(0) if event.transaction_id == deal.id)
         letters = log.dead_letters_of("delivery")
-        assert [decode(each.value() or b"", FirehoseEvent) for each in letters] == [opening, timeout]
+        batches = [decode(each.value() or b"", DeliveryBatch) for each in letters]
+        assert [decode(item, FirehoseEvent) for batch in batches for item in batch.items] == [
+            opening,
+            timeout,
+        ]
+        assert [each.key() for each in letters] == [b"homeless"] * 2
         headers = dict(letters[0].headers() or [])
         assert headers["dead-letter.destination"] == b"inbox.homeless"
+        assert headers["dead-letter.topic"] == b"deliveries", "where to put it back"
+        assert headers["dead-letter.partition"] == b"0"
         assert headers["dead-letter.service"] == b"delivery-1"
         assert b"UNKNOWN" in bytes(headers["dead-letter.reason"] or b"")  # type: ignore[arg-type]
-        assert delivery_of(letters[0])[0] == 0, "where to deliver it from again"
 
 
 def test_each_inbox_record_names_the_place_that_it_comes_from(working: RunningBackbone) -> None:

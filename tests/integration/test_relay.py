@@ -133,4 +133,29 @@ def test_a_missing_output_is_a_dead_letter_and_the_rest_goes_on(kafka: Kafka, to
     assert sorted(record.value() or b"" for record in dead) == [b"0", b"1"]
     headers = dict(dead[0].headers() or [])
     assert headers["dead-letter.destination"] == f"{topics}.nowhere".encode()
-    assert headers["origin"]
+    assert headers["dead-letter.topic"] == f"{topics}.input".encode()
+    assert headers["dead-letter.offset"]
+    assert "dead-letter.stack" not in headers
+
+
+def test_a_record_that_cannot_be_routed_is_a_dead_letter_and_the_rest_goes_on(
+    kafka: Kafka, topics: str
+) -> None:
+    send(kafka, topics, 1, key=b"\xff")
+    send(kafka, topics, 100)
+    stopped = threading.Event()
+    thread = threading.Thread(
+        target=Relay(config(topics), kafka.admin, Sorting(topics)).run, args=(stopped.is_set,)
+    )
+    thread.start()
+    try:
+        reader = Reader(kafka.admin)
+        await_all(reader, topics, 100)
+        (dead,) = reader.read_partition(f"{topics}.dead", 0)
+    finally:
+        stopped.set()
+        thread.join(PATIENCE_S)
+    assert dead.key() == b"\xff"
+    headers = dict(dead.headers() or [])
+    assert headers["dead-letter.error"] == b"UnicodeDecodeError"
+    assert b"Traceback" in (headers["dead-letter.stack"] or b"")
