@@ -21,6 +21,7 @@ ParleyError
 ├── ProofError            a proof, checkpoint or block does not verify
 │   └── PurgedError           the body that is asked for was purged
 ├── ErasureError          a purge statement does not count, or names what may not be purged
+├── RedriveError          a dead letter may not be put back, or was not
 ├── DirectoryError        an entry may not be admitted, or the directory's log is broken
 │   └── ForkError             there are two different records of one version
 ├── FirehoseError         the firehose has a gap, or another history than the one followed
@@ -132,6 +133,10 @@ class PurgedError(ProofError):
 
 class ErasureError(ParleyError):
     """A purge statement does not count, or names what may not be purged; the message says what to state instead."""
+
+
+class RedriveError(ParleyError):
+    """A dead letter may not be put back, or was not; the message says why, and what became of it."""
 
 
 class DirectoryError(ParleyError):

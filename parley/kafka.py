@@ -1,6 +1,6 @@
 """The client's way over Kafka: one participant's transport, a reader of public topics, and the door to admission.
 
-The only module of the participant's package that imports the driver. It uses the plain driver with one thread for each
+The module of the participant's package that imports the driver (an operator's `parley.dead_letter_topic` does too). It uses the plain driver with one thread for each
 consumer: the driver's own asyncio classes hand every call to a thread pool and write batches without partitions or headers.
 """
 

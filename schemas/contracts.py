@@ -336,6 +336,32 @@ class PurgedEvent(NamedTuple):
     statement: StatementPlace
 
 
+class RedriveTarget(NamedTuple):
+    letter: int
+    topic: str
+    partition: int
+    offset: int
+    at: int
+    digest: Hash
+    error: str
+
+
+class Redrive(NamedTuple):
+    targets: tuple[RedriveTarget, ...]
+    reason: str
+    again: bool
+    at: int
+
+
+class RedrivenLetter(NamedTuple):
+    letter: int
+    offset: int
+
+
+class Redriven(NamedTuple):
+    placed: tuple[RedrivenLetter, ...]
+
+
 class AnchorEvent(NamedTuple):
     chain: str
     contract: str

@@ -47,6 +47,9 @@ SERVICES: Final = frozenset(
 )
 """Roles that our own processes have; they write in transactions and to ``dead-letter``."""
 
+TRANSACTIONAL: Final = SERVICES | {Role.OPERATOR}
+"""Roles that may write in transactions: an operator puts a dead letter back and marks it, or neither."""
+
 
 @dataclass(frozen=True, slots=True)
 class Topic:
@@ -128,7 +131,8 @@ TOPICS: Final = (
     Topic(
         DELIVERIES,
         _DAYS,
-        written_by=_roles(Role.ROUTER),
+        # The operator puts dead letters back; whom they reach verifies what they say.
+        written_by=_roles(Role.ROUTER, Role.OPERATOR),
         read_by=_roles(Role.DELIVERY, Role.OPERATOR),
         per_pipeline=True,
     ),
@@ -142,11 +146,11 @@ TOPICS: Final = (
     ),
     # Ingest comes after the topics its records lead to, so that none of them is missing when a pipeline is added.
     # Too large a message must arrive to be refused with a reason, so the broker takes four times what the router does.
-    # The router writes to it too: ticks, which carry the time to an idle pipeline.
+    # The router writes to it too: ticks, which carry the time to an idle pipeline. The operator puts dead letters back.
     Topic(
         INGEST,
         _DAYS,
-        written_by=_roles(Role.PARTICIPANT, Role.GATEWAY, Role.ROUTER),
+        written_by=_roles(Role.PARTICIPANT, Role.GATEWAY, Role.ROUTER, Role.OPERATOR),
         read_by=_roles(Role.ROUTER, Role.OPERATOR),
         per_pipeline=True,
         append_time=True,
@@ -179,7 +183,7 @@ TOPICS: Final = (
     Topic(
         DEAD_LETTER,
         _MONTHS,
-        written_by=SERVICES,
+        written_by=SERVICES | {Role.OPERATOR},
         read_by=_roles(Role.OPERATOR),
         max_record_bytes=5 * _MIB,
     ),

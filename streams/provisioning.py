@@ -33,7 +33,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     UserScramCredentialUpsertion,
 )
 
-from streams.catalogue import INBOX_PREFIX, SERVICES, TOPICS, Role, inbox
+from streams.catalogue import INBOX_PREFIX, SERVICES, TOPICS, TRANSACTIONAL, Role, inbox
 from streams.errors import ProvisioningError
 from streams.outcome import kafka_error
 
@@ -226,7 +226,7 @@ def permissions(user: User) -> Iterator[AclBinding]:
     if user.role is Role.ADMISSION:
         yield from _enrolling(user)
     yield _rule(user, ResourceType.GROUP, f"{user.name}/", AclOperation.READ, prefix=True)
-    if user.role in SERVICES:
+    if user.role in TRANSACTIONAL:
         for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
             yield _rule(user, ResourceType.TRANSACTIONAL_ID, f"{user.name}/", operation, prefix=True)
 

@@ -36,6 +36,7 @@ COMMANDS = {
     "verify": "verification",
     "audit": "auditing",
     "erase": "erasing",
+    "operator": "operator",
 }
 """Each command and the module that holds it, in the order of the help text."""
 

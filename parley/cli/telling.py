@@ -4,6 +4,7 @@ and with a reader what it may read is decrypted.
 
 from __future__ import annotations
 
+from parley import redrive
 from parley.cli.output import moment, printable
 from parley.directory import Directory
 from parley.erasure import Statement, told, told_in_words
@@ -63,6 +64,7 @@ class Teller:
                     if reading.content is None
                     else reading.content.decode("utf-8", "replace"),
                 }
+                row |= redrive.told(message)
                 if reading.problem is not None:
                     row["unreadable"] = str(reading.problem)
         except VerificationError as error:
@@ -93,8 +95,9 @@ class Teller:
         whom = ", ".join(shown_name(to) for to in message.recipients if is_sealed_address(to))
         verb = _VERBS[message.action] + (f" to {whom}" if whom else "")
         reading = self._reading(spoken)
+        stated = printable(redrive.told_in_words(message) or "", 2_500)
         end = "" if ended is None else f"  [{ended.outcome.lower()}]"
-        return f"{place}  {printable(who, 60)} {verb}: {_said(reading)}{end}"
+        return f"{place}  {printable(who, 60)} {verb}: {stated or _said(reading)}{end}"
 
     def _reading(self, spoken: Spoken) -> Reading:
         if self._reader is not None:
