@@ -21,6 +21,7 @@ from parley.private_files import read_private, write_new
 from parley.schemas import DirectoryEntry, Envelope, Role, encode
 from router.sealing_keys import read_keys, renew
 from streams import catalogue
+from streams.client_quotas import CLIENT_QUOTAS, ClientQuotas
 from streams.connection import KafkaConnection
 from streams.provisioning import Provisioner, User
 from streams.reader import Follower, Reader
@@ -60,12 +61,23 @@ class Participant:
 class Backbone:
     """One operator's backbone: a broker, and the folder of secrets that belongs to it."""
 
-    def __init__(self, folder: StackFolder, admin: KafkaConnection, *, pipelines: int, durable: bool) -> None:
-        """``admin`` is a super user; ``durable`` flushes the record's topics to disk before they are acknowledged."""
+    def __init__(
+        self,
+        folder: StackFolder,
+        admin: KafkaConnection,
+        *,
+        pipelines: int,
+        durable: bool,
+        quotas: ClientQuotas = CLIENT_QUOTAS,
+    ) -> None:
+        """``admin`` is a super user; ``durable`` flushes the record's topics to disk before they are acknowledged.
+
+        ``quotas`` are Kafka's, by role: what one user may ask of the broker.
+        """
         self.folder = folder
         self.admin = admin
         self.pipelines = pipelines
-        self._provisioner = Provisioner(admin, durable=durable)
+        self._provisioner = Provisioner(admin, durable=durable, quotas=quotas)
 
     def provision(self, accounts: Sequence[str] = ()) -> None:
         """Make topics, service users and keys, and submit the registrar's and the operator's directory entries.
@@ -74,6 +86,7 @@ class Backbone:
         accounts that anchor (CAIP-10).
         """
         self._provisioner.provision_topics(self.pipelines)
+        self._provisioner.provision_default_quota()
         users = [User(role.value, role, self.folder.password(role.value)) for role in _SERVICES]
         self._provisioner.provision_users(users)
         admitted = self._admitted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,13 @@ def backbone_services(
         "KEY": backbone.key_reference("router"),
         "SEALED_KEYS": str(backbone.sealing_folder),
     }
-    admission = {"REGISTRAR_KEY": registrar, "KEY_FILE": str(folder.secrets / "admission.x25519")}
+    admission = {
+        "REGISTRAR_KEY": registrar,
+        "KEY_FILE": str(folder.secrets / "admission.x25519"),
+        "CLIENT_QUOTAS": json.dumps(
+            {role: quota.model_dump() for role, quota in stack.client_quotas.items()}
+        ),
+    }
     builder = {
         "STORE": str(files.store),
         "ORIGIN": origin,

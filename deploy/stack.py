@@ -23,6 +23,8 @@ from deploy.kafka import ADMIN, Kafka
 from deploy.postgres import Postgres
 from deploy.process import PidRecord
 from deploy.server import Server
+from streams.catalogue import Role
+from streams.client_quotas import CLIENT_QUOTAS, ClientQuota
 from streams.connection import KafkaConnection
 
 _LOCK: Final = "stack.lock"
@@ -44,6 +46,9 @@ class StackSettings(BaseSettings):
     """Whether there is a database at all; nothing on the record needs one."""
     flush: bool = True
     """Whether the record's topics are flushed to disk before a write is acknowledged (see streams.catalogue)."""
+    client_quotas: dict[Role, ClientQuota] = Field(default_factory=lambda: dict(CLIENT_QUOTAS))
+    """By role what one user may ask of the broker, as JSON: `{"participant": {"producer_bytes": 1048576}}`. A role that is not
+    named has no limit, and what participants may, all may who have no role; `{}` limits nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class Stack:
         self.kafka = Kafka(folder, port=settings.kafka_port, heap_mb=settings.kafka_heap_mb)
         self.postgres = Postgres(folder, port=settings.postgres_port) if settings.postgres else None
         self.anvil = Anvil(folder, port=settings.anvil_port, block_seconds=settings.block_seconds)
+        self.client_quotas = settings.client_quotas
         self._flush = settings.flush
         self._lock: int | None = None
 

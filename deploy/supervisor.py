@@ -57,7 +57,13 @@ def _start(stack: Stack) -> Services:
     _say("Starting Kafka, the database and the chain …")
     stack.start()
     PidRecord.of(os.getpid(), None).write(folder.pid_file(NAME))
-    backbone = Backbone(folder, stack.kafka.admin, pipelines=PIPELINES, durable=stack.endpoints.flush)
+    backbone = Backbone(
+        folder,
+        stack.kafka.admin,
+        pipelines=PIPELINES,
+        durable=stack.endpoints.flush,
+        quotas=stack.client_quotas,
+    )
     _say("Making topics and users …")
     backbone.provision([anchoring_account(folder)])
     _say("Starting the services …")

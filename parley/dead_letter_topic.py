@@ -6,6 +6,7 @@ of this package that imports the driver.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -40,6 +41,7 @@ _FENCED: Final = frozenset(
         KafkaError._FENCED,  # noqa: SLF001
         KafkaError.PRODUCER_FENCED,
         KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError._FATAL,  # noqa: SLF001 - to a producer, that is what being fenced amounts to
     }
 )
 _FORBIDDEN: Final = frozenset(
@@ -52,6 +54,12 @@ _FORBIDDEN: Final = frozenset(
         KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
+
+
+_SILENT: Final = logging.getLogger("parley.dead-letter.driver")
+"""For what the driver would write on standard error before it is raised."""
+_SILENT.addHandler(logging.NullHandler())
+_SILENT.propagate = False
 
 
 class PutBack(NamedTuple):
@@ -186,6 +194,7 @@ class Redriver:
                 # Where each record stands is stated on the record.
                 "delivery.report.only.error": False,
                 "error_cb": self._failures.note,
+                "logger": _SILENT,
             }
         )
         until = time.monotonic() + PATIENCE_S
@@ -229,9 +238,8 @@ class Redriver:
                     DEAD_LETTER, None, key, 0, headers=list(write_mark(mark)), on_delivery=on_delivery
                 )
             left = producer.flush(PATIENCE_S)
-        except (KafkaException, BufferError) as exception:
-            cause = exception.args[0] if isinstance(exception, KafkaException) else None
-            raise self._abandoned(cause) from exception
+        except (KafkaException, BufferError, SystemError) as exception:
+            raise self._abandoned(_cause(exception)) from exception
         if left or failed:
             raise self._abandoned(failed[0] if failed else None)
         self._commit()
@@ -273,6 +281,12 @@ class Redriver:
             self._producer.poll(0)
         except KafkaException as exception:
             self._failures.note(exception.args[0])
+
+
+def _cause(exception: BaseException) -> KafkaError | None:
+    """The driver's error in what it raised; a fatal one comes wrapped where a delivery is reported at the same moment."""
+    inner = exception.__cause__ if isinstance(exception, SystemError) else exception
+    return inner.args[0] if isinstance(inner, KafkaException) else None
 
 
 def _retried(attempt: Callable[[], KafkaError | None]) -> KafkaError | None:

@@ -165,7 +165,12 @@ def _value(record: Record) -> bytes:
 def run(settings: AdmissionSettings, stop: Stop) -> None:
     """Admit until asked to stop."""
     connection = settings.connection()
-    provisioner = Provisioner(connection, replication=settings.replication, min_in_sync=settings.min_in_sync)
+    provisioner = Provisioner(
+        connection,
+        replication=settings.replication,
+        min_in_sync=settings.min_in_sync,
+        quotas=settings.client_quotas,
+    )
     admission = Admission(
         bytes.fromhex(settings.registrar_key),
         EncryptionKey(read_private(settings.key_file)),

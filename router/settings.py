@@ -8,6 +8,8 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from router.core import Limits
+from streams.catalogue import Role
+from streams.client_quotas import CLIENT_QUOTAS, ClientQuota
 from streams.settings import ServiceSettings
 
 __all__ = ["AdmissionSettings", "DeliverySettings", "RouterSettings"]
@@ -75,3 +77,5 @@ class AdmissionSettings(ServiceSettings):
     replication: int = Field(default=1, ge=1)
     """Of the inboxes that it makes."""
     min_in_sync: int = Field(default=1, ge=1)
+    client_quotas: dict[Role, ClientQuota] = Field(default_factory=lambda: dict(CLIENT_QUOTAS))
+    """By role what a user that it makes may ask of each broker, as JSON: `{"regulator": {"consumer_bytes": 1048576}}`."""

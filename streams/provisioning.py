@@ -1,4 +1,4 @@
-"""Makes the cluster as the catalogue says: topics, users and permissions; running it again changes nothing.
+"""Makes the cluster as the catalogue says: topics, users, permissions and quotas; running it again changes nothing.
 
 Knows no participant's keys and decides nobody's admission: the caller names users, passwords and addresses.
 
@@ -34,6 +34,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from streams.catalogue import INBOX_PREFIX, SERVICES, TOPICS, TRANSACTIONAL, Role, inbox
+from streams.client_quotas import DEFAULT_ROLE, UNLIMITED, Limit, set_quotas
 from streams.errors import ProvisioningError
 from streams.outcome import kafka_error
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from streams.catalogue import Topic
+    from streams.client_quotas import ClientQuotas
     from streams.connection import KafkaConnection
 
 T = TypeVar("T")
@@ -81,10 +83,21 @@ class Provisioner:
     """
 
     def __init__(
-        self, connection: KafkaConnection, *, replication: int = 1, min_in_sync: int = 1, durable: bool = True
+        self,
+        connection: KafkaConnection,
+        *,
+        replication: int = 1,
+        min_in_sync: int = 1,
+        durable: bool = True,
+        quotas: ClientQuotas | None = None,
     ) -> None:
-        """``durable`` makes a single broker (``replication`` 1) flush the flushed topics before it acknowledges."""
+        """``durable`` makes a single broker (``replication`` 1) flush the flushed topics before it acknowledges.
+
+        ``quotas`` are set by role for the users that are provisioned; without them none is set, and those there are stay.
+        """
         self._admin = AdminClient(connection.client())
+        self._connection = connection
+        self._quotas = quotas
         self._mechanism = connection.mechanism
         self._replication = replication
         self._settings = {"min.insync.replicas": str(min_in_sync)}
@@ -94,16 +107,25 @@ class Provisioner:
         """Make or correct every topic of the catalogue. More pipelines than before are added; fewer are refused."""
         self._ensure(TOPICS, pipelines)
 
-    def provision_users(self, users: Sequence[User]) -> None:
-        """Make these users with their passwords, permissions and inboxes, or correct those that exist.
+    def provision_default_quota(self) -> None:
+        """Limit every user who has no client quota of its own, but not the super user that we are."""
+        if self._quotas is not None:
+            everybody = Limit(None, self._quotas.get(DEFAULT_ROLE, UNLIMITED))
+            set_quotas(self._connection, [everybody, Limit(self._connection.username, UNLIMITED)])
 
-        Permissions that a user has beyond its role are left alone; remove the user to take them away.
+    def provision_users(self, users: Sequence[User]) -> None:
+        """Make these users with their passwords, permissions, quotas and inboxes, or correct those that exist.
+
+        Permissions that a user has beyond its role are left alone; remove the user to take them away. So is a client quota that
+        somebody gave to a participant: by its role it has that of everybody.
         """
         for user in users:
             _check(user)
         self._ensure([inbox(address) for user in users for address in user.addresses], 1)
         self._upsert_credentials(users)
         self._allow([binding for user in users for binding in permissions(user)])
+        if limits := list(limits_of(users, self._quotas)):
+            set_quotas(self._connection, limits)
 
     # Topics ------------------------------------------------------------------------------------------------------------
 
@@ -207,6 +229,15 @@ class Provisioner:
         return set(self._admin.describe_acls(_EVERYTHING).result(_SECONDS))
 
 
+def limits_of(users: Iterable[User], quotas: ClientQuotas | None) -> Iterator[Limit]:
+    """The client quotas that these users need by their roles, besides that of everybody."""
+    if quotas is None:
+        return
+    for user in users:
+        if user.role is not DEFAULT_ROLE:
+            yield Limit(user.name, quotas.get(user.role, UNLIMITED))
+
+
 def permissions(user: User) -> Iterator[AclBinding]:
     """Everything a user may do, as Kafka's access rules; nothing else is allowed to anyone but a super user.
 
@@ -232,12 +263,12 @@ def permissions(user: User) -> Iterator[AclBinding]:
 
 
 def _enrolling(user: User) -> Iterator[AclBinding]:
-    """What it takes to make participants' users, permissions and inboxes.
+    """What it takes to make participants' users, permissions, quotas and inboxes.
 
     Kafka knows one right for all passwords and permissions (ALTER on the cluster), so whoever has it could give itself any
-    other; topics are limited to the inboxes.
+    other, such as the one for quotas; topics are limited to the inboxes.
     """
-    for operation in (AclOperation.ALTER, AclOperation.DESCRIBE):
+    for operation in (AclOperation.ALTER, AclOperation.DESCRIBE, AclOperation.ALTER_CONFIGS):
         yield _rule(user, ResourceType.BROKER, "kafka-cluster", operation)
     for operation in (AclOperation.CREATE, AclOperation.DESCRIBE, AclOperation.ALTER_CONFIGS):
         yield _rule(user, ResourceType.TOPIC, INBOX_PREFIX, operation, prefix=True)

@@ -150,7 +150,11 @@ class Venue:
     def _provision(self) -> list[Service]:
         """Make all that the services and the participants need; gives the services."""
         backbone = Backbone(
-            self._folder.stack, self._stack.kafka.admin, pipelines=PIPELINES, durable=self.durable
+            self._folder.stack,
+            self._stack.kafka.admin,
+            pipelines=PIPELINES,
+            durable=self.durable,
+            quotas=self._stack.client_quotas,
         )
         self._backbone = backbone
         for name in (REGISTRAR, "router", "blockbuilder"):

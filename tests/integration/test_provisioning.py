@@ -10,16 +10,20 @@ from dataclasses import dataclass
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+from kafka.admin import KafkaAdminClient
+from kafka.protocol.admin import DescribeClientQuotasRequest
 
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
 from streams.catalogue import TOPICS, Role, inbox_topic
+from streams.client_quotas import CLIENT_QUOTAS, UNLIMITED, ClientQuota, Limit
 from streams.connection import KafkaConnection
 from streams.errors import ProvisioningError
 from streams.outcome import kafka_error
 from streams.provisioning import Provisioner, User
 from streams.reader import Reader
 from streams.transaction import TransactionalProducer
+from tests.broker_log import wait_for
 
 PIPELINES = 3
 MIB = 1024 * 1024
@@ -37,6 +41,23 @@ class Cluster:
         user = name or f"{role}-{uuid.uuid4().hex[:8]}"
         self.provisioner.provision_users([User(user, role, f"password of {user}", addresses)])
         return KafkaConnection(self.kafka.bootstrap, user, f"password of {user}")
+
+
+def quotas_of(kafka: Kafka) -> dict[str | None, dict[str, float]]:
+    """Each user's client quota as the broker has it; of None, everybody's who has none."""
+    component = DescribeClientQuotasRequest.ComponentData
+    both = [component(entity_type="user", match_type=2, match=None)]
+    request = DescribeClientQuotasRequest(components=both, strict=True)
+    admin = kafka.admin
+    with KafkaAdminClient(  # type: ignore[no-untyped-call]
+        bootstrap_servers=admin.bootstrap,
+        security_protocol=admin.security,
+        sasl_mechanism=admin.mechanism,
+        sasl_plain_username=admin.username,
+        sasl_plain_password=admin.password,
+    ) as client:
+        answer = client._manager.run(client._manager.send, request)
+    return {each.entity[0].entity_name: {v.key: v.value for v in each.values} for each in answer.entries}
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +212,50 @@ def test_settings_that_were_changed_by_hand_are_put_right(cluster: Cluster) -> N
     Provisioner(cluster.kafka.admin, durable=False).provision_topics(PIPELINES)
     cluster.provisioner.provision_topics(PIPELINES)
     test_ingest_carries_the_brokers_time_and_is_flushed(cluster)
+
+
+def test_each_role_has_its_quota_and_everybody_without_one_that_of_a_participant(cluster: Cluster) -> None:
+    limited = Provisioner(cluster.kafka.admin, quotas=CLIENT_QUOTAS)
+    users = [
+        User(f"quota-{role}", role, "secret") for role in (Role.PARTICIPANT, Role.REGULATOR, Role.ROUTER)
+    ]
+    limited.provision_default_quota()
+    limited.provision_users(users)
+    expected = {
+        limit.user: limit.values()
+        for limit in (
+            Limit(None, CLIENT_QUOTAS[Role.PARTICIPANT]),
+            Limit("quota-regulator", CLIENT_QUOTAS[Role.REGULATOR]),
+            Limit("quota-router", UNLIMITED),
+            Limit("admin", UNLIMITED),
+        )
+    }
+
+    def set_so() -> bool:
+        return quotas_of(cluster.kafka) == expected
+
+    wait_for(set_so, lambda: f"{expected}; there is {quotas_of(cluster.kafka)}")
+    Provisioner(cluster.kafka.admin, quotas={}).provision_default_quota()
+    wait_for(lambda: None not in quotas_of(cluster.kafka), lambda: "the limit of everybody to go")
+
+
+def test_who_writes_more_than_its_quota_is_slowed_and_loses_nothing(cluster: Cluster) -> None:
+    quotas = {Role.REGISTRAR: ClientQuota(producer_bytes=MIB / 4)}
+    hasty = User("hasty", Role.REGISTRAR, "password of hasty")
+    Provisioner(cluster.kafka.admin, quotas=quotas).provision_users([hasty])
+    wait_for(lambda: hasty.name in quotas_of(cluster.kafka), lambda: "the quota")
+    connection = KafkaConnection(cluster.kafka.bootstrap, hasty.name, "password of hasty")
+    waits: list[float] = []
+    producer = Producer(
+        connection.producer(linger_ms=0)
+        | {"throttle_cb": lambda event: waits.append(event.throttle_time), "compression.type": "none"}
+    )
+    before = Reader(cluster.kafka.admin).bounds("admissions", 0)[1]
+    for _ in range(4):
+        producer.produce("admissions", bytes(MIB), partition=0)
+        assert producer.flush(60) == 0
+    assert max(waits, default=0) > 0
+    assert Reader(cluster.kafka.admin).bounds("admissions", 0)[1] == before + 4
 
 
 def test_a_hundred_participants_take_seconds(cluster: Cluster) -> None:

@@ -12,6 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parley.redrive import SOUND
 from streams import catalogue
 from streams.catalogue import SERVICES, TOPICS, Role, inbox_topic
 from streams.connection import KafkaConnection
@@ -87,9 +88,18 @@ def test_every_service_may_write_dead_letters_and_use_its_own_transactional_ids(
     assert may(service, AclOperation.WRITE, "service/router-1", ResourceType.TRANSACTIONAL_ID)
 
 
+def test_an_operator_writes_only_where_a_dead_letter_may_go_back_and_to_admission() -> None:
+    operator = user(Role.OPERATOR, "operator")
+    writable = {topic.name for topic in TOPICS if may(operator, AclOperation.WRITE, topic.name)}
+    assert writable == {*SOUND, "dead-letter"}
+    assert not may(operator, AclOperation.WRITE, inbox_topic("bank"))
+    assert may(operator, AclOperation.WRITE, "operator/redrive", ResourceType.TRANSACTIONAL_ID)
+    assert not may(operator, AclOperation.WRITE, "router/router-1", ResourceType.TRANSACTIONAL_ID)
+
+
 def test_admission_makes_users_and_inboxes_and_no_other_topic() -> None:
     admission = user(Role.ADMISSION, "admission")
-    for operation in (AclOperation.ALTER, AclOperation.DESCRIBE):
+    for operation in (AclOperation.ALTER, AclOperation.DESCRIBE, AclOperation.ALTER_CONFIGS):
         assert may(admission, operation, "kafka-cluster", ResourceType.BROKER)
     assert may(admission, AclOperation.CREATE, inbox_topic("bank"))
     assert not may(admission, AclOperation.READ, inbox_topic("bank"))
