@@ -5,6 +5,7 @@ Everything secret lies in the stack's folder under ``secrets/``, and is made onc
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ _SERVICES: Final = (
     catalogue.Role.REGISTRAR,
     catalogue.Role.OPERATOR,
 )
+_ADDRESSES: Final = {catalogue.Role.OPERATOR: (OPERATOR,)}
+"""Where the operator's desk receives what becomes of its own statements."""
 _PATIENCE_SECONDS: Final = 30.0
 
 
@@ -87,12 +90,16 @@ class Backbone:
         """
         self._provisioner.provision_topics(self.pipelines)
         self._provisioner.provision_default_quota()
-        users = [User(role.value, role, self.folder.password(role.value)) for role in _SERVICES]
+        users = [
+            User(role.value, role, self.folder.password(role.value), _ADDRESSES.get(role, ()))
+            for role in _SERVICES
+        ]
         self._provisioner.provision_users(users)
+        self._write_profile()
         admitted = self._admitted()
         own = {
             REGISTRAR: (self.registrar_key,),
-            OPERATOR: (self.key("router"), self.key("blockbuilder")),
+            OPERATOR: (self.key("router"), self.key("blockbuilder"), self.key(OPERATOR)),
             ADMISSION: (self.key("admission"),),
         }
         attesting = {REGISTRAR: (), OPERATOR: own[REGISTRAR], ADMISSION: own[REGISTRAR]}
@@ -114,6 +121,23 @@ class Backbone:
                 if entry != admitted.entry(entry.participant)
             ]
         )
+
+    @property
+    def profile(self) -> Path:
+        """The profile of the operator's own desk, for ``parley --profile``: it erases, and puts dead letters back."""
+        return self.folder.root / "operator.toml"
+
+    def _write_profile(self) -> None:
+        settings = {
+            "participant": OPERATOR,
+            "bootstrap": self.admin.bootstrap,
+            "registrar": self.registrar_key.public.hex(),
+            "password_file": str(self.folder.password_file(OPERATOR)),
+            "signing_key": self.key_reference(OPERATOR),
+        }
+        # A string of JSON is one of TOML, too.
+        lines = (f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
+        self.profile.write_text("".join(lines), encoding="utf-8")
 
     def _admitted(self) -> Directory:
         """The directory as it stands."""

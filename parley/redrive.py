@@ -15,6 +15,7 @@ The statement holds no key and no reason of a service's: an address in a key may
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from parley.dead_letters import REDRIVEN, DeadLetter, DeadLetters, Header
@@ -27,6 +28,7 @@ __all__ = [
     "REDRIVE_KIND",
     "REDRIVE_TYPE",
     "SOUND",
+    "fitting",
     "headers_back",
     "read_redrive",
     "redrive_fault",
@@ -42,6 +44,8 @@ REDRIVEN_TYPE: Final = "application/vnd.parley.redriven+avro"
 """Content type of the last message, whose content is a Redriven."""
 MAXIMUM_LETTERS: Final = 500
 """In one statement, and in one Kafka transaction."""
+MAXIMUM_BYTES: Final = 64 * 1024 * 1024
+"""Of values, together, where all that wait are put back: they are held in memory."""
 _MAXIMUM_WORDS: Final = 1_000
 
 SOUND: Final = {
@@ -78,6 +82,18 @@ def target_of(number: int, letters: DeadLetters, *, again: bool = False) -> Redr
     return RedriveTarget(
         number, origin.topic, origin.partition, origin.offset, origin.at, letter.digest, letter.error
     )
+
+
+def fitting(letters: Iterable[DeadLetter]) -> list[int]:
+    """The numbers of the first letters, as many as go back at once."""
+    found: list[int] = []
+    total = 0
+    for letter in letters:
+        total += letter.size
+        if found and (len(found) == MAXIMUM_LETTERS or total > MAXIMUM_BYTES):
+            break
+        found.append(letter.number)
+    return found
 
 
 def _done_before(letter: DeadLetter, letters: DeadLetters) -> str | None:

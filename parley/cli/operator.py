@@ -34,6 +34,7 @@ from parley.redrive import (
     REDRIVE_TYPE,
     REDRIVEN_TYPE,
     SOUND,
+    fitting,
     headers_back,
     redrive_fault,
     target_of,
@@ -125,7 +126,11 @@ def redrive(
     ],
     numbers: Annotated[list[int] | None, typer.Argument(help="The letters' numbers.")] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="All that nobody has put back; of --topic alone, if given.")
+        bool,
+        typer.Option(
+            "--all",
+            help="All that nobody has put back, as far as they fit one statement; of --topic alone, if given.",
+        ),
     ] = False,
     topic: OfTopic = None,
     again: Annotated[
@@ -147,7 +152,8 @@ def redrive(
     redriver = Redriver(access)  # first, so that no other redrive comes between reading and writing
     with DeadLetterTopic(access) as source:
         letters = DeadLetters(source.read())
-        wanted = _waiting(letters, topic) if everything else dict.fromkeys(numbers or ())
+        waiting = _waiting(letters, topic) if everything else []
+        wanted = fitting(waiting) if everything else dict.fromkeys(numbers or ())
         targets = tuple(target_of(number, letters, again=again) for number in sorted(wanted))
         statement = Redrive(targets, reason, again, time.time_ns() // 1_000_000)
         if fault := redrive_fault(statement):
@@ -158,8 +164,10 @@ def redrive(
         {"letter": target.letter, "topic": target.topic, "partition": target.partition, "offset": offset}
         for target, offset in zip(targets, offsets, strict=True)
     ]
+    left = len(waiting) - len(placed) if everything else 0
     if json:
-        show_json({"statement": transaction_text(deal.id), "outcome": deal.outcome, "put_back": placed})
+        row = {"statement": transaction_text(deal.id), "outcome": deal.outcome, "put_back": placed}
+        show_json(row | {"left": left})
         return
     show(
         [
@@ -171,6 +179,7 @@ def redrive(
                 )
                 for at in placed
             ),
+            ("left for another time", left or None),
         ]
     )
 
@@ -222,10 +231,10 @@ async def _carry_out(
         return deal, offsets
 
 
-def _waiting(letters: DeadLetters, topic: str | None) -> list[int]:
+def _waiting(letters: DeadLetters, topic: str | None) -> list[DeadLetter]:
     """The letters that can be put back and neither were nor have come back."""
     found = [
-        letter.number
+        letter
         for letter in letters.waiting()
         if letter.origin is not None
         and letter.origin.topic in SOUND

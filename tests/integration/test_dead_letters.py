@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from deploy.backbone import Participant as Joining
+from parley.cli import main
 from parley.dead_letter_topic import DeadLetterTopic, PutBack, Redriver
 from parley.dead_letters import DeadLetters
 from parley.deal import Deal
@@ -181,9 +183,11 @@ def test_what_could_not_be_processed_is_put_back_by_an_operator_and_everybody_se
     assert "was put back before, by desk" in desk.fail(capsys, *redrive, str(by_topic["ingest"]))
     assert "no dead letter waits" in desk.fail(capsys, *redrive, "--all")
     assert "there is no dead letter 9999" in desk.fail(capsys, *redrive, "9999")
-    (done,) = desk.run(capsys, *redrive, number, "--again")
+    # The backbone's own operator can do so, too, with the profile that its folder has.
+    assert main([*redrive, number, "--again", "--profile", str(running.backbone.profile), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
     (stated, _) = regulator.run(capsys, "tx", "show", str(done["statement"]))
-    assert stated["again"] is True
+    assert (stated["again"], stated["sender"]) == (True, "operator")
     history = desk.run(capsys, "operator", "dead-letter", "list", "--all", "--topic", "ingest")
     assert [[mark["by"] for mark in row["put_back"]] for row in history] == [["desk"]]  # type: ignore[attr-defined]
 
