@@ -7,18 +7,20 @@ import json
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
 from deploy.backbone import Participant as Joining
-from parley.cli import main
-from parley.dead_letter_topic import DeadLetterTopic, PutBack, Redriver
+from parley.cli import main, operator
+from parley.dead_letter_topic import DeadLetterTopic, Redriver
 from parley.dead_letters import DeadLetters
 from parley.deal import Deal
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
-from parley.errors import RedriveError, TransportError
+from parley.errors import TransportError
 from parley.kafka import KafkaAccess
+from parley.redrive import REDRIVEN_TYPE
 from streams.catalogue import ADMISSIONS, DEAD_LETTER, INGEST, Role, inbox_topic
 from streams.dead_letter import bury, failure
 from streams.handler import Headers
@@ -192,19 +194,35 @@ def test_what_could_not_be_processed_is_put_back_by_an_operator_and_everybody_se
     assert [[mark["by"] for mark in row["put_back"]] for row in history] == [["desk"]]  # type: ignore[attr-defined]
 
 
-def test_of_two_redrives_at_once_the_earlier_puts_nothing_back(
-    running_backbone: RunningBackbone, desks: dict[str, Desk]
+class Overtaken(Redriver):
+    """A redriver of whose Kafka user another one begins at once."""
+
+    def __init__(self, access: KafkaAccess) -> None:
+        super().__init__(access)
+        Redriver(access)
+
+
+def test_of_two_redrives_at_once_the_earlier_puts_nothing_back_and_says_so_on_the_record(
+    running_backbone: RunningBackbone,
+    desks: dict[str, Desk],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    access = running_backbone.access("desk")
-    earlier = Redriver(access)
-    later = Redriver(access)
-    record = PutBack(ADMISSIONS, 0, b"nobody", b"earlier", [])
-    with pytest.raises(RedriveError, match="another redrive of this Kafka user began after this one"):
-        earlier.put_back([record], [])
-    (offset,) = later.put_back([record._replace(value=b"later")], [])
-    found = {each.offset(): each.value() for each in running_backbone.reader().read_partition(ADMISSIONS, 0)}
-    assert found[offset] == b"later"
-    assert b"earlier" not in found.values()
+    desk, regulator = desks["desk"], desks["watchdog"]
+    write(running_backbone.backbone.admin, ADMISSIONS, b"nonsense", key=b"nobody")
+    letter = waits_for_letters(desk, capsys, 1, "--topic", "admissions")[-1]["letter"]
+    before = running_backbone.reader().bounds(ADMISSIONS, 0)
+    monkeypatch.setattr(operator, "Redriver", Overtaken)
+    redrive = ["operator", "dead-letter", "redrive", str(letter), "--with", "watchdog", "--reason", "mended"]
+    told = desk.fail(capsys, *redrive, "--again")
+    assert "nothing was put back: another redrive of this Kafka user began after this one" in told
+    assert running_backbone.reader().bounds(ADMISSIONS, 0) == before
+    events = regulator.run(capsys, "watch", "--once", "--cursor", str(tmp_path / "cursor"))
+    last = [row for row in events if row.get("content_type") == REDRIVEN_TYPE][-1]
+    assert (last["sender"], last["redriven"], last["outcome"]) == ("desk", [], "FINISHED")
+    left = desk.run(capsys, "operator", "dead-letter", "list", "--all")
+    assert [row["put_back"] for row in left if row["letter"] == letter] == [[]]
 
 
 def test_who_is_no_operator_at_kafka_reads_and_puts_back_nothing(

@@ -215,18 +215,21 @@ def test_settings_that_were_changed_by_hand_are_put_right(cluster: Cluster) -> N
 
 
 def test_each_role_has_its_quota_and_everybody_without_one_that_of_a_participant(cluster: Cluster) -> None:
+    roles = (Role.PARTICIPANT, Role.REGULATOR, Role.ROUTER, Role.ADMISSION)
     limited = Provisioner(cluster.kafka.admin, quotas=CLIENT_QUOTAS)
-    users = [
-        User(f"quota-{role}", role, "secret") for role in (Role.PARTICIPANT, Role.REGULATOR, Role.ROUTER)
-    ]
     limited.provision_default_quota()
-    limited.provision_users(users)
+    limited.provision_users([User(f"quota-{role}", role, "secret") for role in roles])
+    admission = KafkaConnection(cluster.kafka.bootstrap, "quota-admission", "secret")
+    admitted = [User(f"joined-{role}", role, "secret") for role in (Role.PARTICIPANT, Role.AUDITOR)]
+    Provisioner(admission, quotas=CLIENT_QUOTAS).provision_users(admitted)
     expected = {
         limit.user: limit.values()
         for limit in (
             Limit(None, CLIENT_QUOTAS[Role.PARTICIPANT]),
             Limit("quota-regulator", CLIENT_QUOTAS[Role.REGULATOR]),
+            Limit("joined-auditor", CLIENT_QUOTAS[Role.AUDITOR]),
             Limit("quota-router", UNLIMITED),
+            Limit("quota-admission", UNLIMITED),
             Limit("admin", UNLIMITED),
         )
     }
