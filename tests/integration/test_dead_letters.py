@@ -154,6 +154,13 @@ def test_what_could_not_be_processed_is_put_back_by_an_operator_and_everybody_se
     (shown,) = desk.run(capsys, *show, str(by_topic["ingest"]), "--output", str(desk.file("value")))
     assert "ZeroDivisionError: a defect" in str(shown["stack"])
     assert desk.file("value").read_bytes() == value
+    own = ["--profile", str(running.backbone.profile)]
+    assert main([*show, str(by_topic["deliveries"]), *own]) == 0
+    told = capsys.readouterr().out
+    assert "it is delivered under a new place, after all that was delivered meanwhile" in told
+    assert main(["operator", "dead-letter", "list", "--topic", "ingest", *own]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("ingest/1 offset 7  router-1: ZeroDivisionError: a defect")
     assert "was refused" in desks["alice"].fail(capsys, "operator", "dead-letter", "list")
 
     # Once the causes are mended they go back where they came from, and are processed.
@@ -186,7 +193,7 @@ def test_what_could_not_be_processed_is_put_back_by_an_operator_and_everybody_se
     assert "no dead letter waits" in desk.fail(capsys, *redrive, "--all")
     assert "there is no dead letter 9999" in desk.fail(capsys, *redrive, "9999")
     # The backbone's own operator can do so, too, with the profile that its folder has.
-    assert main([*redrive, number, "--again", "--profile", str(running.backbone.profile), "--json"]) == 0
+    assert main([*redrive, number, "--again", *own, "--json"]) == 0
     done = json.loads(capsys.readouterr().out)
     (stated, _) = regulator.run(capsys, "tx", "show", str(done["statement"]))
     assert (stated["again"], stated["sender"]) == (True, "operator")
