@@ -15,6 +15,8 @@ Rules:
    other party that has not finished; if there are none, its sender.
 7. A message already accepted is a duplicate, whenever it comes again: not a refusal, and nothing changes.
 
+Which steps the kind of a transaction admits is `parley.steps`' affair; here only the step taken last is remembered.
+
 A party may stand in the terms as a sealed address, which then is its name in everything that is said here: as recipient, as
 sender once it speaks, and as due. Only an opening's sender is never hidden.
 """
@@ -37,6 +39,7 @@ from parley.schemas import (
     Terms,
     TransactionState,
 )
+from parley.steps import step_number
 
 __all__ = [
     "MAXIMUM_PARTIES",
@@ -84,6 +87,8 @@ class Refusal(NamedTuple):
     detail: str
     retriable: bool = False
     head: Head | None = None
+    retry_at: int | None = None
+    """From when on the same bytes may be sent again, in ms."""
 
 
 class Step(NamedTuple):
@@ -269,11 +274,22 @@ def recorded(
     entry = _ACCEPTED.pack(message_id, sequence, digest, at)
     finished, due, outcome = change
     ended_at = None if outcome is None else at
+    number = step_number(state, message)
     if state is None:
-        assert message.terms is not None
-        return TransactionState(message.terms, at, finished, due, entry, outcome, ended_at)
+        terms = message.terms
+        assert terms is not None
+        opener = next(place for place, party in enumerate(terms.parties) if party[0] == message.sender)
+        return TransactionState(terms, at, finished, due, entry, outcome, ended_at, opener, number)
     return TransactionState(
-        state.terms, state.opened_at, finished, due, state.messages + entry, outcome, ended_at
+        state.terms,
+        state.opened_at,
+        finished,
+        due,
+        state.messages + entry,
+        outcome,
+        ended_at,
+        state.opener,
+        number,
     )
 
 

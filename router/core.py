@@ -36,6 +36,7 @@ from parley.schemas import (
     encode,
 )
 from parley.sealed_address import speaker_of
+from parley.steps import step_fault
 from router.sealed_addresses import SealedAddresses
 
 __all__ = [
@@ -74,6 +75,8 @@ class Limits(NamedTuple):
     """Of one message's copies to its recipients: a large message to many would hold up everybody's pipeline."""
     required_readers: Mapping[str, frozenset[str]] = MappingProxyType({})
     """By kind of transaction, who must be granted its key, such as a regulator. Only that a grant is there can be seen."""
+    free_kinds: frozenset[str] = frozenset()
+    """Kinds of transaction whose steps (`parley.steps`) are not enforced."""
 
 
 class Submission(NamedTuple):
@@ -99,7 +102,7 @@ class Refused(NamedTuple):
 
     def rejection(self, pipeline: int, offset: int, at: int, directory_version: int) -> Rejection:
         """The record of this refusal for the ingest record at ``offset``, appended at ``at`` (ms)."""
-        reason, detail, retriable, head = self.refusal
+        reason, detail, retriable, head, retry_at = self.refusal
         return Rejection(
             pipeline,
             offset,
@@ -112,6 +115,7 @@ class Refused(NamedTuple):
             retriable,
             detail,
             head,
+            retry_at,
         )
 
 
@@ -333,6 +337,10 @@ def _beyond(
 ) -> Refusal | None:
     """What the lifecycle allows but the directory or the operator's limits do not."""
     message = submission.message
+    terms = message.terms if state is None else state.terms
+    assert terms is not None
+    if terms.kind not in limits.free_kinds and (fault := step_fault(state, message)):
+        return Refusal("STEP_NOT_ALLOWED", fault)
     if len(submission.record) * len(message.recipients) > limits.delivered_bytes:
         return Refusal(
             "TOO_LARGE",
@@ -352,8 +360,6 @@ def _beyond(
                 f"the transaction has {limits.messages} messages already; go on in another that refers to it",
             )
         return None
-    terms = message.terms
-    assert terms is not None
     if max(terms.deadline, terms.open_until) > at + limits.duration:
         return Refusal(
             "MALFORMED", f"deadline and open_until are at most {limits.duration} ms away; choose earlier ones"

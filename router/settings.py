@@ -41,6 +41,8 @@ class RouterSettings(ServiceSettings):
     delivered_bytes: int = Field(default=Limits().delivered_bytes, ge=1_024)
     required_readers: dict[str, frozenset[str]] = Field(default_factory=dict)
     """By kind of transaction, who must be granted its key, as JSON: `{"dvp": ["regulator"]}`. Empty: nobody must."""
+    free_kinds: frozenset[str] = frozenset()
+    """Kinds of transaction whose steps are not enforced, as JSON: `["otc-trade"]`. The table is `parley.steps`."""
 
     def limits(self) -> Limits:
         """What these settings allow."""
@@ -52,6 +54,7 @@ class RouterSettings(ServiceSettings):
             block_grace=self.block_grace_ms,
             delivered_bytes=self.delivered_bytes,
             required_readers=self.required_readers,
+            free_kinds=self.free_kinds,
         )
 
 

@@ -17,10 +17,12 @@ def test_every_limit_is_the_operators_to_set() -> None:
         "block_grace_ms": "block_grace",
         "delivered_bytes": "delivered_bytes",
         "required_readers": "required_readers",
+        "free_kinds": "free_kinds",
     }
     assert set(names.values()) == set(Limits._fields)
     chosen: dict[str, object] = {setting: 5_000 + place for place, setting in enumerate(names)}
     chosen["required_readers"] = {"dvp": frozenset({"regulator"})}
+    chosen["free_kinds"] = frozenset({"otc-trade"})
     settings = RouterSettings.model_validate(
         {
             "kafka_bootstrap": "127.0.0.1:1",
