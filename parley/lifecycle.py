@@ -232,7 +232,11 @@ def _judge_first(message: Message, at: int) -> Refusal | None:
     if address_of(terms, message.sender) is None:
         return Refusal("NOT_A_PARTY", "the opener must be one of the parties")
     if at > terms.open_until:
-        return Refusal("OPENING_EXPIRED", f"this opening counted until {terms.open_until}; sign a new one")
+        return Refusal(
+            "OPENING_EXPIRED",
+            f"this opening counted until {terms.open_until}; if it opened a transaction before, that has ended and is on"
+            " the record, and otherwise sign a new one",
+        )
     if at > terms.deadline:
         return Refusal(
             "DEADLINE_PASSED", f"the deadline {terms.deadline} had passed before the opening arrived"
@@ -278,7 +282,7 @@ def recorded(
     if state is None:
         terms = message.terms
         assert terms is not None
-        opener = next(place for place, party in enumerate(terms.parties) if party[0] == message.sender)
+        opener = [participant for participant, _ in terms.parties].index(message.sender)
         return TransactionState(terms, at, finished, due, entry, outcome, ended_at, opener, number)
     return TransactionState(
         state.terms,

@@ -46,8 +46,8 @@ class StepRule(NamedTuple):
 
     name: str
     action: Action
-    content_types: tuple[str, ...]
-    """Any of these, written exactly so."""
+    content_type: str
+    """Written exactly so."""
     by: SaidBy
     after: tuple[str, ...] = ()
     """The names of the steps that it may follow; of an opening, none."""
@@ -76,34 +76,35 @@ _AGREEMENT: Final = "application/vnd.parley.agreement."
 _OTC: Final = "application/vnd.parley.otc."
 _LEDGER: Final = "application/vnd.parley.ledger."
 _ISO: Final = "application/vnd.iso20022."
-_OFFER: Final = (f"{_AGREEMENT}offer+json",)
-_AMENDMENT: Final = (f"{_OTC}amendment+json",)
-_CANCELLATION: Final = (f"{_OTC}cancellation+json",)
-_INSTRUCTION: Final = tuple(f"{_ISO}sese.023.001.{version}+xml" for version in ("11", "10", "09"))
-_STATUS: Final = (f"{_ISO}sese.024.001.12+xml",)
+_OFFER: Final = f"{_AGREEMENT}offer+json"
+_AMENDMENT: Final = f"{_OTC}amendment+json"
+_CANCELLATION: Final = f"{_OTC}cancellation+json"
+_INSTRUCTION: Final = f"{_ISO}sese.023.001.11+xml"
+_STATUS: Final = f"{_ISO}sese.024.001.12+xml"
+_OFFERED: Final = ("offer", "counter-offer")
 _CAPTURED: Final = ("capture", "amendment", "later amendment", "later cancellation")
 
 STEP_RULES: Final[Mapping[str, KindRules]] = {
     "agreement": KindRules(
         (
             StepRule("offer", "OPEN", _OFFER, "OPENER"),
-            StepRule("counter-offer", "CONTINUE", _OFFER, "DUE", ("offer", "counter-offer")),
+            StepRule("counter-offer", "CONTINUE", _OFFER, "DUE", _OFFERED),
             StepRule(
                 "acceptance",
                 "FINISH",
-                (f"{_AGREEMENT}acceptance+json",),
+                f"{_AGREEMENT}acceptance+json",
                 "DUE",
-                ("offer", "counter-offer"),
+                _OFFERED,
             ),
-            StepRule("refusal", "FINISH", (f"{_AGREEMENT}refusal+json",), "ANY", ("offer", "counter-offer")),
+            StepRule("refusal", "FINISH", f"{_AGREEMENT}refusal+json", "ANY", _OFFERED),
         ),
         _TWO,
         "ANY",
     ),
     "otc-trade": KindRules(
         (
-            StepRule("capture", "OPEN", (f"{_OTC}capture+json",), "OPENER"),
-            StepRule("affirmation", "FINISH", (f"{_OTC}affirmation+json",), "DUE", _CAPTURED),
+            StepRule("capture", "OPEN", f"{_OTC}capture+json", "OPENER"),
+            StepRule("affirmation", "FINISH", f"{_OTC}affirmation+json", "DUE", _CAPTURED),
             StepRule("amendment", "CONTINUE", _AMENDMENT, "ANY", ("capture", "amendment", "later amendment")),
             StepRule("cancellation", "FINISH", _CANCELLATION, "ANY", _CAPTURED),
             StepRule("later amendment", "OPEN", _AMENDMENT, "OPENER", refers="amends"),
@@ -117,7 +118,7 @@ STEP_RULES: Final[Mapping[str, KindRules]] = {
             StepRule("receiver's instruction", "OPEN", _INSTRUCTION, "OPENER"),
             StepRule("commitment", "CONTINUE", _INSTRUCTION, "DUE", ("receiver's instruction",)),
             StepRule("cash confirmation", "CONTINUE", _STATUS, "DUE", ("commitment",)),
-            StepRule("settlement", "FINISH", (f"{_ISO}sese.025.001.11+xml",), "DUE", ("cash confirmation",)),
+            StepRule("settlement", "FINISH", f"{_ISO}sese.025.001.11+xml", "DUE", ("cash confirmation",)),
             StepRule("refusal", "FINISH", _STATUS, "ANY", ("receiver's instruction",)),
             # Who has committed, or has blocked the cash, waits for the other, and can no longer withdraw.
             StepRule("decline", "FINISH", _STATUS, "DUE", ("commitment", "cash confirmation")),
@@ -127,15 +128,15 @@ STEP_RULES: Final[Mapping[str, KindRules]] = {
     ),
     "ledger-delivery": KindRules(
         (
-            StepRule("proposal", "OPEN", (f"{_LEDGER}proposal+json",), "OPENER"),
+            StepRule("proposal", "OPEN", f"{_LEDGER}proposal+json", "OPENER"),
             StepRule(
                 "attachment",
                 "CONTINUE",
-                (f"{_LEDGER}attachment+json",),
+                f"{_LEDGER}attachment+json",
                 "ANY",
                 ("proposal", "attachment"),
             ),
-            StepRule("approval", "FINISH", (f"{_LEDGER}approval+json",), "ANY", ("attachment", "approval")),
+            StepRule("approval", "FINISH", f"{_LEDGER}approval+json", "ANY", ("attachment", "approval")),
         ),
         range(2, 33),
         "ALL",
@@ -148,11 +149,7 @@ _Said = tuple[Action, str]
 
 def _numbers(rules: KindRules, number: int | None) -> dict[_Said, int]:
     """The numbers of the steps that may follow, by action and content type."""
-    return {
-        (step.action, content_type): rules.steps.index(step)
-        for step in rules.after(number)
-        for content_type in step.content_types
-    }
+    return {(step.action, step.content_type): rules.steps.index(step) for step in rules.after(number)}
 
 
 _FOLLOWING: Final[dict[str, dict[int | None, dict[_Said, int]]]] = {
@@ -243,7 +240,7 @@ def _place(rules: KindRules, state: TransactionState | None) -> str:
 def _instead(rules: KindRules, state: TransactionState | None) -> str:
     """What may be said instead, and by whom."""
     options = [
-        f"the {step.name} ({step.action}, {' or '.join(step.content_types)}) by {_who(step.by, state)}"
+        f"the {step.name} ({step.action}, {step.content_type}) by {_who(step.by, state)}"
         for step in rules.after(None if state is None else state.step)
     ]
     return f"what may {_place(rules, state)} is " + ", or ".join(options)

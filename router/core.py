@@ -37,6 +37,7 @@ from parley.schemas import (
 )
 from parley.sealed_address import speaker_of
 from parley.steps import step_fault
+from router.quotas import FRESH, Quotas, Standing, over_quota, paid
 from router.sealed_addresses import SealedAddresses
 
 __all__ = [
@@ -77,6 +78,8 @@ class Limits(NamedTuple):
     """By kind of transaction, who must be granted its key, such as a regulator. Only that a grant is there can be seen."""
     free_kinds: frozenset[str] = frozenset()
     """Kinds of transaction whose steps (`parley.steps`) are not enforced."""
+    quotas: Quotas = Quotas()
+    """What each sender may take."""
 
 
 class Submission(NamedTuple):
@@ -130,6 +133,8 @@ class Accepted(NamedTuple):
     """Addresses that the event goes to, sealed ones as they are."""
     receipt_to: str | None
     """The sender's address; ``None`` for a timeout."""
+    standing: Standing = FRESH
+    """How the speaker stands with its quotas after this."""
 
 
 class Duplicate(NamedTuple):
@@ -275,8 +280,12 @@ def decide(
     directory: Directory,
     limits: Limits,
     sealed: SealedAddresses,
+    standing: Standing = FRESH,
 ) -> Accepted | Duplicate | Refused:
-    """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``."""
+    """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``.
+
+    ``standing`` is how its speaker stands with its quotas; whoever sends too much is told so only of what else would count.
+    """
     record, message, identity = submission.record, submission.message, submission.message_id
     at = before.time
     if message.pipeline != pipeline:
@@ -292,7 +301,11 @@ def decide(
             sender_address = lifecycle.address_of(state.terms, message.sender)
             assert sender_address is not None
             return Duplicate(original, sender_address)
-    refusal = lifecycle.judge(state, message, at) or _beyond(state, submission, at, directory, limits, sealed)
+    refusal = (
+        lifecycle.judge(state, message, at)
+        or _beyond(state, submission, at, directory, limits, sealed)
+        or over_quota(limits.quotas, standing, at, opens=state is None)
+    )
     if refusal is not None:
         return _tell(refusal, state, submission, directory)
     change = lifecycle.step(state, message)
@@ -304,8 +317,16 @@ def decide(
         pipeline, before, directory.version, offset, message.transaction_id, record, ended
     )
     new = lifecycle.recorded(state, message, change, identity, before.sequence, digest, at)
+    if limits.quotas.are_rates:
+        standing = paid(limits.quotas, standing, len(record), at)
     return Accepted(
-        event, digest, after, new, message.recipients, lifecycle.address_of(new.terms, message.sender)
+        event,
+        digest,
+        after,
+        new,
+        message.recipients,
+        lifecycle.address_of(new.terms, message.sender),
+        standing,
     )
 
 

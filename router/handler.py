@@ -42,6 +42,7 @@ from router.core import (
     time_out,
     unproven,
 )
+from router.counting import count_change, count_open, keep_standing, standing_of
 from router.errors import RecoveryError
 from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
@@ -134,6 +135,7 @@ class Router:
         if not knows:
             following = max(committed or 0, following)
         self._place(partition, position._replace(ingest_offset=following - 1))
+        count_open(partition.tally, (state for _, state in partition.store.items()))
         return following
 
     def _replay(
@@ -226,6 +228,8 @@ class Router:
 
     def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Count and log what was committed."""
+        for partition in partitions:
+            metrics.OPEN.observe(partition.index, partition.tally, partition.store.next_due())
         topics = Counter(emitted[0] for partition in partitions for emitted in partition.emitted)
         if topics[FIREHOSE] or topics[REJECTED]:
             metrics.EVENTS.inc(topics[FIREHOSE])
@@ -256,6 +260,7 @@ class Router:
         transaction_id = submission.message.transaction_id
         state = partition.store.get(transaction_id)
         assert not isinstance(state, PipelineState)
+        quotas, speaker = self._limits.quotas, submission.speaker
         decision = decide(
             partition.index,
             position,
@@ -265,6 +270,7 @@ class Router:
             self._directory,
             self._limits,
             self._sealed,
+            standing_of(partition.tally, speaker, quotas, opens=state is None),
         )
         if isinstance(decision, Refused):
             self._refuse(partition, position, decision, offset)
@@ -277,6 +283,8 @@ class Router:
             partition.deferred.append((decision.receipt_to, pending))
             return position
         self._accept(partition, transaction_id, decision)
+        if quotas.are_rates:
+            keep_standing(partition.tally, speaker, decision.standing)
         assert decision.receipt_to is not None
         block_by = decision.transaction.terms.deadline + self._limits.block_grace
         receipt = PendingReceipt(submission.message_id, decision.digest, decision.event, block_by)
@@ -285,6 +293,7 @@ class Router:
 
     def _accept(self, partition: RouterPartition, transaction_id: TransactionId, accepted: Accepted) -> None:
         partition.store.put(transaction_id, accepted.transaction, accepted.pipeline.sequence - 1)
+        count_change(partition.tally, accepted.transaction)
         partition.emit(FIREHOSE, transaction_id, accepted.event)
         for address in accepted.recipients:
             partition.deferred.append((address, accepted.event))

@@ -55,7 +55,7 @@ class Partition(Generic[V, D]):
     elsewhere. ``V`` is what the store holds, ``D`` what the handler puts off until the end of the commit.
     """
 
-    __slots__ = ("__weakref__", "deferred", "emitted", "index", "store", "tally")
+    __slots__ = ("deferred", "emitted", "index", "store", "tally")
 
     def __init__(self, index: int, timer: Callable[[V], int | None]) -> None:
         self.index = index

@@ -18,7 +18,7 @@ Numbers = tuple[int, ...]
 class Tally:
     """Some numbers under each name, of which everything since the last commit, or since a savepoint, can be undone."""
 
-    __slots__ = ("_before", "_inner", "_numbers")
+    __slots__ = ("__weakref__", "_before", "_inner", "_numbers")
 
     def __init__(self) -> None:
         self._numbers: dict[str, Numbers] = {}
