@@ -4,7 +4,7 @@ A step is a message's action with its `content_type`, which is visible also wher
 each kind that has an entry:
 
 1. Which steps may open it, and which may follow each step.
-2. Who may say a step: the opener, any other party, any party, or only who is due (`parley.lifecycle`, rule 6), which with two
+2. Who may say a step: the opener, any other party, the last of the parties, any party, or only who is due (`parley.lifecycle`, rule 6), which with two
    parties is strict turns. Where the table lets any party say a FINISH, a party may withdraw without its turn.
 3. Which reference to another transaction a step must carry, by its relation.
 4. How many parties there are, and what the finish rule is.
@@ -35,7 +35,8 @@ __all__ = [
     "step_number",
 ]
 
-SaidBy = Literal["OPENER", "OTHER", "ANY", "DUE"]
+SaidBy = Literal["OPENER", "OTHER", "SERVICE", "ANY", "DUE"]
+"""The opener; any other party; the last of the parties, which serves the others; any party; whoever is due."""
 
 FREE: Final = -1
 """In place of a step's number: no rules apply to what follows."""
@@ -82,6 +83,7 @@ _CANCELLATION: Final = f"{_OTC}cancellation+json"
 _INSTRUCTION: Final = f"{_ISO}sese.023.001.11+xml"
 _STATUS: Final = f"{_ISO}sese.024.001.12+xml"
 _OFFERED: Final = ("offer", "counter-offer")
+_UNRELEASED: Final = ("order", "attachment", "check", "ready", "consent")
 _CAPTURED: Final = ("capture", "amendment", "later amendment", "later cancellation")
 
 STEP_RULES: Final[Mapping[str, KindRules]] = {
@@ -116,9 +118,9 @@ STEP_RULES: Final[Mapping[str, KindRules]] = {
     "delivery-versus-payment": KindRules(
         (
             StepRule("receiver's instruction", "OPEN", _INSTRUCTION, "OPENER"),
-            StepRule("commitment", "CONTINUE", _INSTRUCTION, "DUE", ("receiver's instruction",)),
-            StepRule("cash confirmation", "CONTINUE", _STATUS, "DUE", ("commitment",)),
-            StepRule("settlement", "FINISH", f"{_ISO}sese.025.001.11+xml", "DUE", ("cash confirmation",)),
+            StepRule("commitment", "CONTINUE", _INSTRUCTION, "OTHER", ("receiver's instruction",)),
+            StepRule("cash confirmation", "CONTINUE", _STATUS, "OPENER", ("commitment",)),
+            StepRule("settlement", "FINISH", f"{_ISO}sese.025.001.11+xml", "OTHER", ("cash confirmation",)),
             StepRule("refusal", "FINISH", _STATUS, "ANY", ("receiver's instruction",)),
             # Who has committed, or has blocked the cash, waits for the other, and can no longer withdraw.
             StepRule("decline", "FINISH", _STATUS, "DUE", ("commitment", "cash confirmation")),
@@ -128,15 +130,12 @@ STEP_RULES: Final[Mapping[str, KindRules]] = {
     ),
     "ledger-delivery": KindRules(
         (
-            StepRule("proposal", "OPEN", f"{_LEDGER}proposal+json", "OPENER"),
-            StepRule(
-                "attachment",
-                "CONTINUE",
-                f"{_LEDGER}attachment+json",
-                "ANY",
-                ("proposal", "attachment"),
-            ),
-            StepRule("approval", "FINISH", f"{_LEDGER}approval+json", "ANY", ("attachment", "approval")),
+            StepRule("order", "OPEN", f"{_LEDGER}order+json", "OPENER"),
+            StepRule("attachment", "CONTINUE", f"{_LEDGER}attachment+json", "ANY", _UNRELEASED),
+            StepRule("check", "CONTINUE", f"{_LEDGER}check+json", "SERVICE", _UNRELEASED),
+            StepRule("ready", "CONTINUE", f"{_LEDGER}ready+json", "SERVICE", _UNRELEASED),
+            StepRule("consent", "FINISH", f"{_LEDGER}consent+json", "ANY", ("ready", "consent")),
+            StepRule("release", "FINISH", f"{_LEDGER}release+json", "SERVICE", ("consent",)),
         ),
         range(2, 33),
         "ALL",
@@ -221,6 +220,10 @@ def _opener(state: TransactionState) -> str:
     return state.terms.parties[state.opener].participant
 
 
+def _service(state: TransactionState) -> str:
+    return state.terms.parties[-1].participant
+
+
 def _may_say(by: SaidBy, state: TransactionState, sender: str) -> bool:
     match by:
         case "ANY":
@@ -231,6 +234,8 @@ def _may_say(by: SaidBy, state: TransactionState, sender: str) -> bool:
             return sender == _opener(state)
         case "OTHER":
             return sender != _opener(state)
+        case "SERVICE":
+            return sender == _service(state)
 
 
 def _place(rules: KindRules, state: TransactionState | None) -> str:
@@ -259,6 +264,8 @@ def _who(by: SaidBy, state: TransactionState | None) -> str:
             return _names([opener])
         case "OTHER":
             return _names(party for party, _ in state.terms.parties if party != opener)
+        case "SERVICE":
+            return _names([_service(state)])
 
 
 def _names(parties: Iterable[str]) -> str:
