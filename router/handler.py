@@ -136,6 +136,7 @@ class Router:
             following = max(committed or 0, following)
         self._place(partition, position._replace(ingest_offset=following - 1))
         count_open(partition.tally, (state for _, state in partition.store.items()))
+        _observe(partition)
         return following
 
     def _replay(
@@ -229,7 +230,7 @@ class Router:
     def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Count and log what was committed."""
         for partition in partitions:
-            metrics.OPEN.observe(partition.index, partition.tally, partition.store.next_due())
+            _observe(partition)
         topics = Counter(emitted[0] for partition in partitions for emitted in partition.emitted)
         if topics[FIREHOSE] or topics[REJECTED]:
             metrics.EVENTS.inc(topics[FIREHOSE])
@@ -317,6 +318,10 @@ class Router:
         ended = time_out(partition.index, position, transaction_id, state, self._directory.version)
         self._accept(partition, transaction_id, ended)
         return ended.pipeline
+
+
+def _observe(partition: RouterPartition) -> None:
+    metrics.OPEN.observe(partition.index, partition.tally, partition.store.next_due())
 
 
 def _batches(items: list[bytes]) -> Iterator[tuple[bytes, ...]]:

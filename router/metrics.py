@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from router.counting import open_by_kind
+from streams.state import NEVER
 from streams.tally import Tally
 
 __all__ = ["EVENTS", "OPEN", "REJECTIONS", "OpenTransactions"]
@@ -51,7 +52,8 @@ class OpenTransactions(Collector):
         for pipeline, (tally, next_due) in list(self._pipelines.items()):
             if (numbers := tally()) is not None:
                 kinds.update(dict(open_by_kind(numbers)))
-                due.add_metric([str(pipeline)], next_due / 1_000)
+                if next_due < NEVER:
+                    due.add_metric([str(pipeline)], next_due / 1_000)
         opened = GaugeMetricFamily(
             "parley_router_open_transactions", "Transactions that have not ended", labels=["kind"]
         )
