@@ -39,7 +39,7 @@ from parley.schemas import (
     Terms,
     TransactionState,
 )
-from parley.steps import step_number
+from parley.steps import FREE, STEP_RULES, step_number
 
 __all__ = [
     "MAXIMUM_PARTIES",
@@ -278,14 +278,14 @@ def recorded(
     entry = _ACCEPTED.pack(message_id, sequence, digest, at)
     finished, due, outcome = change
     ended_at = None if outcome is None else at
-    number = step_number(state, message)
+    terms = message.terms if state is None else state.terms
+    assert terms is not None
+    number = step_number(state, message) if terms.kind in STEP_RULES else FREE
     if state is None:
-        terms = message.terms
-        assert terms is not None
         opener = [participant for participant, _ in terms.parties].index(message.sender)
         return TransactionState(terms, at, finished, due, entry, outcome, ended_at, opener, number)
     return TransactionState(
-        state.terms,
+        terms,
         state.opened_at,
         finished,
         due,

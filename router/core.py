@@ -36,8 +36,8 @@ from parley.schemas import (
     encode,
 )
 from parley.sealed_address import speaker_of
-from parley.steps import step_fault
-from router.quotas import FRESH, Quotas, Standing, over_quota, paid
+from parley.steps import STEP_RULES, step_fault
+from router.quotas import Quotas, Standing, over_quota, paid
 from router.sealed_addresses import SealedAddresses
 
 __all__ = [
@@ -133,8 +133,8 @@ class Accepted(NamedTuple):
     """Addresses that the event goes to, sealed ones as they are."""
     receipt_to: str | None
     """The sender's address; ``None`` for a timeout."""
-    standing: Standing = FRESH
-    """How the speaker stands with its quotas after this."""
+    standing: Standing | None = None
+    """How the speaker stands with its quotas after this, where rates are kept."""
 
 
 class Duplicate(NamedTuple):
@@ -280,11 +280,12 @@ def decide(
     directory: Directory,
     limits: Limits,
     sealed: SealedAddresses,
-    standing: Standing = FRESH,
+    standing: Standing | None = None,
 ) -> Accepted | Duplicate | Refused:
     """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``.
 
-    ``standing`` is how its speaker stands with its quotas; whoever sends too much is told so only of what else would count.
+    ``standing`` is how its speaker stands with its quotas, ``None`` where these do not matter. Whoever sends too much is told so
+    only of what else would count.
     """
     record, message, identity = submission.record, submission.message, submission.message_id
     at = before.time
@@ -301,11 +302,11 @@ def decide(
             sender_address = lifecycle.address_of(state.terms, message.sender)
             assert sender_address is not None
             return Duplicate(original, sender_address)
-    refusal = (
-        lifecycle.judge(state, message, at)
-        or _beyond(state, submission, at, directory, limits, sealed)
-        or over_quota(limits.quotas, standing, at, opens=state is None)
-    )
+    refusal = lifecycle.judge(state, message, at) or _beyond(state, submission, at, directory, limits, sealed)
+    if standing is not None and refusal is None:
+        quotas = limits.quotas
+        refusal = over_quota(quotas, standing, at, opens=state is None)
+        standing = paid(quotas, standing, len(record), at) if quotas.are_rates else None
     if refusal is not None:
         return _tell(refusal, state, submission, directory)
     change = lifecycle.step(state, message)
@@ -317,8 +318,6 @@ def decide(
         pipeline, before, directory.version, offset, message.transaction_id, record, ended
     )
     new = lifecycle.recorded(state, message, change, identity, before.sequence, digest, at)
-    if limits.quotas.are_rates:
-        standing = paid(limits.quotas, standing, len(record), at)
     return Accepted(
         event,
         digest,
@@ -360,7 +359,8 @@ def _beyond(
     message = submission.message
     terms = message.terms if state is None else state.terms
     assert terms is not None
-    if terms.kind not in limits.free_kinds and (fault := step_fault(state, message)):
+    kind = terms.kind
+    if kind in STEP_RULES and kind not in limits.free_kinds and (fault := step_fault(state, message)):
         return Refusal("STEP_NOT_ALLOWED", fault)
     if len(submission.record) * len(message.recipients) > limits.delivered_bytes:
         return Refusal(

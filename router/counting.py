@@ -10,25 +10,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from parley import lifecycle
 from parley.schemas import TransactionState
-from router.quotas import FRESH, Quotas, Standing
+from router.quotas import Standing
 from streams.tally import Tally
 
-__all__ = ["count_change", "count_open", "keep_standing", "open_by_kind", "standing_of"]
+__all__ = ["count", "count_open", "keep_standing", "open_by_kind", "standing_of"]
 
 _PAID: Final = "paid/"
 _OPENER: Final = "opener/"
 _KIND: Final = "kind/"
 
 
-def standing_of(tally: Tally, speaker: str, quotas: Quotas, *, opens: bool) -> Standing:
-    """How a speaker stands, as far as its message makes that matter."""
-    if not (opens or quotas.are_rates):
-        return FRESH
-    paid = tally.get(_PAID + speaker) or (0, 0)
-    opened = tally.get(_OPENER + speaker) if opens else ()
-    return Standing(paid[0], paid[1], opened[0] if opened else 0)
+def standing_of(tally: Tally, speaker: str) -> Standing:
+    """How a speaker stands with its quotas."""
+    paid, opened = tally.get(_PAID + speaker), tally.get(_OPENER + speaker)
+    return Standing(paid[0] if paid else 0, paid[1] if paid else 0, opened[0] if opened else 0)
 
 
 def keep_standing(tally: Tally, speaker: str, standing: Standing) -> None:
@@ -36,18 +32,12 @@ def keep_standing(tally: Tally, speaker: str, standing: Standing) -> None:
     tally.put(_PAID + speaker, standing[:2])
 
 
-def count_change(tally: Tally, after: TransactionState) -> None:
-    """Count a transaction that has just been opened, or has just ended."""
-    if after.outcome is not None:
-        change = -1
-    elif lifecycle.message_count(after) == 1:
-        change = 1
-    else:
-        return
-    terms = after.terms
-    for name in (_KIND + terms.kind, _OPENER + terms.parties[after.opener].participant):
-        counted = tally.get(name)
-        number = change + (counted[0] if counted else 0)
+def count(tally: Tally, state: TransactionState, change: int) -> None:
+    """Count a transaction that has just been opened (1), or has just ended (-1)."""
+    terms = state.terms
+    for name in (_KIND + terms.kind, _OPENER + terms.parties[state.opener].participant):
+        before = tally.get(name)
+        number = before[0] + change if before else change
         tally.put(name, (number,) if number else ())
 
 

@@ -42,7 +42,7 @@ from router.core import (
     time_out,
     unproven,
 )
-from router.counting import count_change, count_open, keep_standing, standing_of
+from router.counting import count, count_open, keep_standing, standing_of
 from router.errors import RecoveryError
 from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
@@ -92,6 +92,7 @@ class Router:
         self._directory = directory
         self._key = key
         self._limits = limits
+        self._has_rates = limits.quotas.are_rates
         self._refresh_directory = refresh_directory
         self._executor = executor
         self._threads = threads
@@ -261,7 +262,10 @@ class Router:
         transaction_id = submission.message.transaction_id
         state = partition.store.get(transaction_id)
         assert not isinstance(state, PipelineState)
-        quotas, speaker = self._limits.quotas, submission.speaker
+        speaker = submission.speaker
+        standing = None
+        if self._has_rates or state is None:
+            standing = standing_of(partition.tally, speaker)
         decision = decide(
             partition.index,
             position,
@@ -271,7 +275,7 @@ class Router:
             self._directory,
             self._limits,
             self._sealed,
-            standing_of(partition.tally, speaker, quotas, opens=state is None),
+            standing,
         )
         if isinstance(decision, Refused):
             self._refuse(partition, position, decision, offset)
@@ -284,7 +288,9 @@ class Router:
             partition.deferred.append((decision.receipt_to, pending))
             return position
         self._accept(partition, transaction_id, decision)
-        if quotas.are_rates:
+        if state is None:
+            count(partition.tally, decision.transaction, 1)
+        if decision.standing is not None:
             keep_standing(partition.tally, speaker, decision.standing)
         assert decision.receipt_to is not None
         block_by = decision.transaction.terms.deadline + self._limits.block_grace
@@ -294,7 +300,8 @@ class Router:
 
     def _accept(self, partition: RouterPartition, transaction_id: TransactionId, accepted: Accepted) -> None:
         partition.store.put(transaction_id, accepted.transaction, accepted.pipeline.sequence - 1)
-        count_change(partition.tally, accepted.transaction)
+        if accepted.transaction.outcome is not None:
+            count(partition.tally, accepted.transaction, -1)
         partition.emit(FIREHOSE, transaction_id, accepted.event)
         for address in accepted.recipients:
             partition.deferred.append((address, accepted.event))

@@ -178,7 +178,7 @@ class MemoryBackbone:
         else:
             key = submission.message.transaction_id
             state = pipeline.states.get(key)
-            quotas, speaker = self.limits.quotas, submission.speaker
+            standing = standing_of(pipeline.tally, submission.speaker)
             decision = decide(
                 index,
                 pipeline.position,
@@ -188,10 +188,11 @@ class MemoryBackbone:
                 self.directory,
                 self.limits,
                 self.sealed,
-                standing_of(pipeline.tally, speaker, quotas, opens=state is None),
+                standing,
             )
             if isinstance(decision, Accepted):
-                keep_standing(pipeline.tally, speaker, decision.standing)
+                if decision.standing is not None:
+                    keep_standing(pipeline.tally, submission.speaker, decision.standing)
                 self._append(index, pipeline, key, decision)
                 pending = PendingReceipt(submission.message_id, decision.digest, decision.event, self.now)
                 self._receipt(decision.receipt_to, index, pending)
