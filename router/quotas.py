@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from parley.lifecycle import Refusal
 
-__all__ = ["FRESH", "Quotas", "Standing", "over_quota", "paid"]
+__all__ = ["Quotas", "Standing", "over_quota", "paid"]
 
 _MICROSECONDS: Final = 1_000_000
 OPEN_AGAIN: Final = 5_000
@@ -46,9 +46,6 @@ class Standing(NamedTuple):
     """Until when the bytes sent are paid for."""
     open: int = 0
     """Transactions that it opened and that have not ended; looked at for an opening only."""
-
-
-FRESH: Final = Standing()
 
 
 def over_quota(quotas: Quotas, standing: Standing, at: int, *, opens: bool) -> Refusal | None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.core import Limits
-from router.quotas import FRESH, Quotas, over_quota, paid
+from router.quotas import Quotas, Standing, over_quota, paid
 from tests.dialogue import Dialogue, sealed
 from tests.memory_router import MemoryRouter, members
 
@@ -23,7 +23,7 @@ SENT = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 5_000)), min_size=
 def accepted(quotas: Quotas, sent: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """When each message that counted came, and its bytes."""
     counted = []
-    standing, at = FRESH, START
+    standing, at = Standing(), START
     for wait, size in sent:
         at += wait
         if over_quota(quotas, standing, at, opens=False) is None:
@@ -49,7 +49,7 @@ def test_no_stretch_of_time_holds_more_than_its_rate_the_allowance_and_one_messa
 def test_what_is_refused_counts_from_the_moment_that_was_told_and_not_a_millisecond_before(
     quotas: Quotas, sent: list[tuple[int, int]], size: int
 ) -> None:
-    standing = FRESH
+    standing = Standing()
     for _ in sent:
         standing = paid(quotas, standing, size, START)
     refused = over_quota(quotas, standing, START, opens=False)
@@ -61,7 +61,7 @@ def test_what_is_refused_counts_from_the_moment_that_was_told_and_not_a_millisec
 
 @given(RATES, SENT)
 def test_who_keeps_to_the_rate_is_never_refused(quotas: Quotas, sent: list[tuple[int, int]]) -> None:
-    standing, at = FRESH, START
+    standing, at = Standing(), START
     for _, size in sent:
         assert over_quota(quotas, standing, at, opens=False) is None
         standing = paid(quotas, standing, size, at)
