@@ -85,7 +85,7 @@ def test_after_that_it_is_told_that_what_it_says_is_on_the_record() -> None:
     assert opening.reason == "OPENING_EXPIRED"
     assert opening.detail == (
         f"this opening counted until {of.terms.open_until}; if it opened a transaction before, that has ended and is on"
-        " the record, and otherwise sign a new one",
+        " the record, and otherwise sign a new one"
     )
     assert {(each.reason, each.detail) for each in later} == {
         (
