@@ -16,41 +16,45 @@ from streams.tally import Tally
 
 __all__ = ["count", "count_open", "keep_standing", "open_by_kind", "standing_of"]
 
-_PAID: Final = "paid/"
-_OPENER: Final = "opener/"
+_SENDER: Final = "sender/"
 _KIND: Final = "kind/"
 
 
 def standing_of(tally: Tally, speaker: str) -> Standing:
     """How a speaker stands with its quotas."""
-    paid, opened = tally.get(_PAID + speaker), tally.get(_OPENER + speaker)
-    return Standing(paid[0] if paid else 0, paid[1] if paid else 0, opened[0] if opened else 0)
+    numbers = tally.get(_SENDER + speaker)
+    return Standing._make(numbers) if numbers else Standing()
 
 
 def keep_standing(tally: Tally, speaker: str, standing: Standing) -> None:
-    """Note what a speaker has paid for."""
-    tally.put(_PAID + speaker, standing[:2])
+    """Note how a speaker stands."""
+    tally.put(_SENDER + speaker, standing if any(standing) else ())
 
 
 def count(tally: Tally, state: TransactionState, change: int) -> None:
     """Count a transaction that has just been opened (1), or has just ended (-1)."""
     terms = state.terms
-    for name in (_KIND + terms.kind, _OPENER + terms.parties[state.opener].participant):
-        before = tally.get(name)
-        number = before[0] + change if before else change
-        tally.put(name, (number,) if number else ())
+    opener = terms.parties[state.opener].participant
+    messages_until, bytes_until, opened = standing_of(tally, opener)
+    keep_standing(tally, opener, Standing(messages_until, bytes_until, opened + change))
+    name = _KIND + terms.kind
+    before = tally.get(name)
+    number = before[0] + change if before else change
+    tally.put(name, (number,) if number else ())
 
 
 def count_open(tally: Tally, states: Iterable[object]) -> None:
     """Count those of the states that are open transactions, as committed."""
-    counts: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    openers: Counter[str] = Counter()
     for state in states:
         if isinstance(state, TransactionState) and state.outcome is None:
-            terms = state.terms
-            counts[_KIND + terms.kind] += 1
-            counts[_OPENER + terms.parties[state.opener].participant] += 1
-    for name, number in counts.items():
-        tally.put(name, (number,))
+            kinds[state.terms.kind] += 1
+            openers[state.terms.parties[state.opener].participant] += 1
+    for kind, number in kinds.items():
+        tally.put(_KIND + kind, (number,))
+    for opener, number in openers.items():
+        keep_standing(tally, opener, Standing(open=number))
     tally.commit()
 
 

@@ -287,11 +287,11 @@ class Router:
             pending = PendingReceipt(original.message_id, original.digest, None, block_by)
             partition.deferred.append((decision.receipt_to, pending))
             return position
-        self._accept(partition, transaction_id, decision)
-        if state is None:
-            count(partition.tally, decision.transaction, 1)
         if decision.standing is not None:
             keep_standing(partition.tally, speaker, decision.standing)
+        if state is None:
+            count(partition.tally, decision.transaction, 1)
+        self._accept(partition, transaction_id, decision)
         assert decision.receipt_to is not None
         block_by = decision.transaction.terms.deadline + self._limits.block_grace
         receipt = PendingReceipt(submission.message_id, decision.digest, decision.event, block_by)

@@ -45,7 +45,7 @@ class Standing(NamedTuple):
     bytes_until: int = 0
     """Until when the bytes sent are paid for."""
     open: int = 0
-    """Transactions that it opened and that have not ended; looked at for an opening only."""
+    """Transactions that it opened and that have not ended."""
 
 
 def over_quota(quotas: Quotas, standing: Standing, at: int, *, opens: bool) -> Refusal | None:

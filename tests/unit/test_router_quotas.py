@@ -148,6 +148,18 @@ def test_a_transaction_that_timed_out_is_open_no_more() -> None:
     assert offer(router, openings(1)[0], START + 11) is None
 
 
+def test_rates_and_open_transactions_are_kept_side_by_side() -> None:
+    router = router_with(Quotas(messages_per_second=10, allowance=1, open_transactions=1))
+    first = Dialogue.between("alice", "bob", opened_at=START, seed="first")
+    second, third = openings(2)
+    router.append(first.say("alice"), START)
+    assert offer(router, second, START) == OPEN_AGAIN
+    router.append(first.say("alice", "FINISH"), START + 100)
+    assert offer(router, second, START + 100) == 99
+    assert offer(router, second, START + 199) is None
+    assert offer(router, third, START + 1_000) == OPEN_AGAIN
+
+
 def test_only_the_opener_is_charged_with_an_open_transaction() -> None:
     router = router_with(Quotas(open_transactions=1))
     assert offer(router, openings(1, "alice")[0], START) is None

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import NamedTuple
 
 import pytest
 
+import parley
+from parley.client import Participant
+from parley.encryption import MessageKey, encrypt
+from parley.errors import RefusedError
 from parley.schemas import FinishRule, Message, Party, Reference, Rejection, TransactionState
 from parley.steps import FREE, STEP_RULES, StepRule, allowed_steps, step_fault
 from router.core import Limits
 from tests.dialogue import Dialogue, sealed, transaction_id
+from tests.memory_backbone import MemoryBackbone
 from tests.memory_router import MemoryRouter, members
+from tests.synthetic_ledger import signing_key
 
 START = 1_800_000_000_000
 PARTIES = ("alice", "bob", "carol")
@@ -373,6 +380,54 @@ def test_what_a_party_may_say_is_what_the_router_accepts(kind: str, sender: str)
             allowed = allowed_steps(talk.router.transactions()[talk.dialogue.id], sender)
             accepted = talk.offer(talk.message(sender, step)) is None
             assert accepted == ((step.action, step.content_type) in {(may[1], may[2]) for may in allowed})
+
+
+def test_a_private_message_is_judged_by_its_step_as_a_clear_one_is() -> None:
+    talk = Talk("agreement")
+    key = MessageKey(bytes(range(32)))
+    assert talk.offer(encrypt(talk.message("alice", talk.step("offer")), key)) is None
+    refused = talk.offer(encrypt(talk.message("alice", talk.step("acceptance")), key))
+    assert refused is not None
+    assert refused.reason == "STEP_NOT_ALLOWED"
+    assert talk.offer(encrypt(talk.message("bob", talk.step("acceptance")), key)) is None
+
+
+async def test_a_deal_tells_what_we_may_say_and_the_router_refuses_what_else_we_do() -> None:
+    backbone = MemoryBackbone("alpha", "beta")
+    async with connected(backbone, "alpha") as alpha, connected(backbone, "beta") as beta:
+        offer, counter, acceptance, refusal = STEP_RULES["agreement"].steps
+        mine = await alpha.open(
+            ["beta"],
+            kind="agreement",
+            deadline=timedelta(minutes=5),
+            content={"price": "98.75"},
+            content_type=offer.content_type,
+        )
+        theirs = await anext(beta.opened())
+        assert mine.next_steps == (refusal,)
+        assert theirs.next_steps == (counter, acceptance, refusal)
+        with pytest.raises(RefusedError, match="STEP_NOT_ALLOWED"):
+            await mine.finish({}, content_type=acceptance.content_type)
+        await theirs.finish({}, content_type=acceptance.content_type)
+        assert theirs.outcome == "FINISHED"
+        assert not theirs.next_steps
+
+
+async def test_a_deal_of_a_free_kind_tells_of_no_steps() -> None:
+    backbone = MemoryBackbone("alpha", "beta")
+    async with connected(backbone, "alpha") as alpha:
+        deal = await alpha.open(["beta"], kind="dvp", deadline=timedelta(minutes=5), content=b"")
+        assert deal.next_steps == ()
+
+
+def connected(backbone: MemoryBackbone, name: str) -> Participant:
+    return parley.connect(
+        backbone.transport(),
+        participant=name,
+        key=signing_key(name),
+        registrar=backbone.registrar.public,
+        clock=lambda: backbone.now,
+    )
 
 
 def test_a_hidden_party_that_is_due_is_told_of_in_short() -> None:
