@@ -24,6 +24,7 @@ from parley.schemas import (
     TransactionId,
 )
 from parley.sealed_address import Seal, showing
+from parley.steps import StepRule, allowed_steps
 from parley.view import DealView
 
 __all__ = [
@@ -230,6 +231,11 @@ class Deal:
     def waiting_on(self) -> tuple[str, ...]:
         """Who is due to speak, as the terms name them; after a timeout, who was; empty once finished."""
         return self._view.transaction.due
+
+    @property
+    def next_steps(self) -> tuple[StepRule, ...]:
+        """What we may say now, in a kind of transaction that has a table of steps; empty where it has none, or not all was seen."""
+        return allowed_steps(self._view.transaction, self.own_name) if self.is_whole else ()
 
     @property
     def head(self) -> Head:

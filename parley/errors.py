@@ -176,6 +176,8 @@ class RefusedError(ParleyError):
         self.detail: str = rejection.detail
         self.head: Head | None = rejection.head
         """The transaction's last accepted message, where the router told it."""
+        self.retry_at: int | None = rejection.retry_at
+        """From when on the same message may be sent again, ms since the Unix epoch by the broker's clock; of RATE_LIMITED."""
 
 
 class VerificationError(ParleyError):

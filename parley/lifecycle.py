@@ -15,6 +15,8 @@ Rules:
    other party that has not finished; if there are none, its sender.
 7. A message already accepted is a duplicate, whenever it comes again: not a refusal, and nothing changes.
 
+Which steps the kind of a transaction admits is `parley.steps`' affair; here only the step taken last is remembered.
+
 A party may stand in the terms as a sealed address, which then is its name in everything that is said here: as recipient, as
 sender once it speaks, and as due. Only an opening's sender is never hidden.
 """
@@ -37,6 +39,7 @@ from parley.schemas import (
     Terms,
     TransactionState,
 )
+from parley.steps import FREE, STEP_RULES, step_number
 
 __all__ = [
     "MAXIMUM_PARTIES",
@@ -84,6 +87,8 @@ class Refusal(NamedTuple):
     detail: str
     retriable: bool = False
     head: Head | None = None
+    retry_at: int | None = None
+    """From when on the same bytes may be sent again, in ms."""
 
 
 class Step(NamedTuple):
@@ -227,7 +232,11 @@ def _judge_first(message: Message, at: int) -> Refusal | None:
     if address_of(terms, message.sender) is None:
         return Refusal("NOT_A_PARTY", "the opener must be one of the parties")
     if at > terms.open_until:
-        return Refusal("OPENING_EXPIRED", f"this opening counted until {terms.open_until}; sign a new one")
+        return Refusal(
+            "OPENING_EXPIRED",
+            f"this opening counted until {terms.open_until}; if it opened a transaction before, that has ended and is on"
+            " the record, and otherwise sign a new one",
+        )
     if at > terms.deadline:
         return Refusal(
             "DEADLINE_PASSED", f"the deadline {terms.deadline} had passed before the opening arrived"
@@ -269,11 +278,22 @@ def recorded(
     entry = _ACCEPTED.pack(message_id, sequence, digest, at)
     finished, due, outcome = change
     ended_at = None if outcome is None else at
+    terms = message.terms if state is None else state.terms
+    assert terms is not None
+    number = step_number(state, message) if terms.kind in STEP_RULES else FREE
     if state is None:
-        assert message.terms is not None
-        return TransactionState(message.terms, at, finished, due, entry, outcome, ended_at)
+        opener = [participant for participant, _ in terms.parties].index(message.sender)
+        return TransactionState(terms, at, finished, due, entry, outcome, ended_at, opener, number)
     return TransactionState(
-        state.terms, state.opened_at, finished, due, state.messages + entry, outcome, ended_at
+        terms,
+        state.opened_at,
+        finished,
+        due,
+        state.messages + entry,
+        outcome,
+        ended_at,
+        state.opener,
+        number,
     )
 
 

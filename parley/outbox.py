@@ -1,4 +1,7 @@
-"""Messages on their way: each is sent, and sent again, until it is answered; what the answer says is the caller's to read."""
+"""Messages on their way: each is sent, and sent again, until it is answered; what the answer says is the caller's to read.
+
+Only where the answer is that the same bytes count later (RATE_LIMITED), they are sent again then, if that is soon enough.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from parley.custody import Signatory
 from parley.envelope import MESSAGE_TYPE, message_id, seal
-from parley.errors import MalformedError, OversizedError, TransportError
+from parley.errors import MalformedError, OversizedError, RefusedError, TransportError
 from parley.lifecycle import well_formed
 from parley.schemas import Message, MessageId, TransactionId, encode
 
@@ -48,6 +51,8 @@ class Outbox:
         self._answer_within = answer_within
         self._resend_after = resend_after
         self._sent: dict[MessageId, _Sent] = {}
+        self._resting: dict[MessageId, float] = {}
+        """When those are sent again that came too early, in seconds of the monotonic clock."""
         self.envelopes: dict[MessageId, bytes] = {}
         """The encoded envelopes that wait for an answer, by message id."""
         self._failure: Exception | None = None
@@ -81,6 +86,7 @@ class Outbox:
             return await sent.answer
         finally:
             self._sent.pop(identity, None)
+            self._resting.pop(identity, None)
             self.envelopes.pop(identity, None)
 
     def answer(self, identity: MessageId, accepted: Accepted) -> None:
@@ -90,10 +96,17 @@ class Outbox:
             sent.answer.set_result(accepted)
 
     def refuse(self, identity: MessageId, error: Exception) -> None:
-        """The message was refused, or its receipt cannot be believed."""
+        """The message was refused, or its receipt cannot be believed; one that came too early waits instead, while it may."""
         sent = self._sent.get(identity)
-        if sent is not None and not sent.answer.done():
-            sent.answer.set_exception(error)
+        if sent is None or sent.answer.done():
+            return
+        if isinstance(error, RefusedError) and error.retry_at is not None:
+            # Both moments are the broker's, so that our clock does not matter.
+            then = time.monotonic() + max(error.retry_at - error.rejection.at, 0) / 1_000
+            if then - sent.first < self._answer_within:
+                self._resting[identity] = then
+                return
+        sent.answer.set_exception(error)
 
     def undelivered(self, transaction_id: TransactionId | bytes, error: TransportError) -> None:
         """The message of this transaction that is on its way was not written, and will not be."""
@@ -108,9 +121,17 @@ class Outbox:
             self.refuse(identity, error)
 
     async def chase(self, now: float) -> None:
-        """Send again what has had no answer, and give up on what has waited too long; ``now`` in monotonic seconds."""
+        """Send again what has had no answer or may come again, and give up on what has waited too long; ``now`` in monotonic
+        seconds.
+        """
+        for identity, sent in [
+            (each, self._sent[each]) for each, then in self._resting.items() if then <= now
+        ]:
+            self._resting.pop(identity, None)
+            if not sent.answer.done():
+                await self._send_again(identity, sent, now)
         for identity, sent in _late(self._sent, now - self._resend_after):
-            if sent.answer.done():
+            if sent.answer.done() or identity in self._resting:
                 continue
             if now - sent.first > self._answer_within:
                 self.refuse(
@@ -121,10 +142,13 @@ class Outbox:
                     ),
                 )
                 continue
-            del self._sent[identity]
-            sent.last = now
-            self._sent[identity] = sent  # last: the order is that of the last sending
-            await self._transport.produce(sent.message.pipeline, sent.message.transaction_id, sent.envelope)
+            await self._send_again(identity, sent, now)
+
+    async def _send_again(self, identity: MessageId, sent: _Sent, now: float) -> None:
+        del self._sent[identity]
+        sent.last = now
+        self._sent[identity] = sent  # last: the order is that of the last sending
+        await self._transport.produce(sent.message.pipeline, sent.message.transaction_id, sent.envelope)
 
 
 def _late(sent: Mapping[MessageId, _Sent], before: float) -> list[tuple[MessageId, _Sent]]:

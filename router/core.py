@@ -36,6 +36,8 @@ from parley.schemas import (
     encode,
 )
 from parley.sealed_address import speaker_of
+from parley.steps import STEP_RULES, step_fault
+from router.quotas import Quotas, Standing, over_quota, paid
 from router.sealed_addresses import SealedAddresses
 
 __all__ = [
@@ -74,6 +76,10 @@ class Limits(NamedTuple):
     """Of one message's copies to its recipients: a large message to many would hold up everybody's pipeline."""
     required_readers: Mapping[str, frozenset[str]] = MappingProxyType({})
     """By kind of transaction, who must be granted its key, such as a regulator. Only that a grant is there can be seen."""
+    free_kinds: frozenset[str] = frozenset()
+    """Kinds of transaction whose steps (`parley.steps`) are not enforced."""
+    quotas: Quotas = Quotas()
+    """What each sender may take."""
 
 
 class Submission(NamedTuple):
@@ -99,7 +105,7 @@ class Refused(NamedTuple):
 
     def rejection(self, pipeline: int, offset: int, at: int, directory_version: int) -> Rejection:
         """The record of this refusal for the ingest record at ``offset``, appended at ``at`` (ms)."""
-        reason, detail, retriable, head = self.refusal
+        reason, detail, retriable, head, retry_at = self.refusal
         return Rejection(
             pipeline,
             offset,
@@ -112,6 +118,7 @@ class Refused(NamedTuple):
             retriable,
             detail,
             head,
+            retry_at,
         )
 
 
@@ -126,6 +133,8 @@ class Accepted(NamedTuple):
     """Addresses that the event goes to, sealed ones as they are."""
     receipt_to: str | None
     """The sender's address; ``None`` for a timeout."""
+    standing: Standing | None = None
+    """How the speaker stands with its quotas after this, where rates are kept."""
 
 
 class Duplicate(NamedTuple):
@@ -271,8 +280,13 @@ def decide(
     directory: Directory,
     limits: Limits,
     sealed: SealedAddresses,
+    standing: Standing | None = None,
 ) -> Accepted | Duplicate | Refused:
-    """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``."""
+    """Judge a submission whose signatures all verify, appended at ``before.time`` (ms) as ingest record ``offset``.
+
+    ``standing`` is how its speaker stands with its quotas, ``None`` where these do not matter. Whoever sends too much is told so
+    only of what else would count.
+    """
     record, message, identity = submission.record, submission.message, submission.message_id
     at = before.time
     if message.pipeline != pipeline:
@@ -289,6 +303,10 @@ def decide(
             assert sender_address is not None
             return Duplicate(original, sender_address)
     refusal = lifecycle.judge(state, message, at) or _beyond(state, submission, at, directory, limits, sealed)
+    if standing is not None and refusal is None:
+        quotas = limits.quotas
+        refusal = over_quota(quotas, standing, at, opens=state is None)
+        standing = paid(quotas, standing, len(record), at) if quotas.are_rates else None
     if refusal is not None:
         return _tell(refusal, state, submission, directory)
     change = lifecycle.step(state, message)
@@ -301,7 +319,13 @@ def decide(
     )
     new = lifecycle.recorded(state, message, change, identity, before.sequence, digest, at)
     return Accepted(
-        event, digest, after, new, message.recipients, lifecycle.address_of(new.terms, message.sender)
+        event,
+        digest,
+        after,
+        new,
+        message.recipients,
+        lifecycle.address_of(new.terms, message.sender),
+        standing,
     )
 
 
@@ -333,6 +357,11 @@ def _beyond(
 ) -> Refusal | None:
     """What the lifecycle allows but the directory or the operator's limits do not."""
     message = submission.message
+    terms = message.terms if state is None else state.terms
+    assert terms is not None
+    kind = terms.kind
+    if kind in STEP_RULES and kind not in limits.free_kinds and (fault := step_fault(state, message)):
+        return Refusal("STEP_NOT_ALLOWED", fault)
     if len(submission.record) * len(message.recipients) > limits.delivered_bytes:
         return Refusal(
             "TOO_LARGE",
@@ -352,8 +381,6 @@ def _beyond(
                 f"the transaction has {limits.messages} messages already; go on in another that refers to it",
             )
         return None
-    terms = message.terms
-    assert terms is not None
     if max(terms.deadline, terms.open_until) > at + limits.duration:
         return Refusal(
             "MALFORMED", f"deadline and open_until are at most {limits.duration} ms away; choose earlier ones"

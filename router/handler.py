@@ -42,6 +42,7 @@ from router.core import (
     time_out,
     unproven,
 )
+from router.counting import count, count_open, keep_standing, standing_of
 from router.errors import RecoveryError
 from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
@@ -91,6 +92,7 @@ class Router:
         self._directory = directory
         self._key = key
         self._limits = limits
+        self._has_rates = limits.quotas.are_rates
         self._refresh_directory = refresh_directory
         self._executor = executor
         self._threads = threads
@@ -134,6 +136,8 @@ class Router:
         if not knows:
             following = max(committed or 0, following)
         self._place(partition, position._replace(ingest_offset=following - 1))
+        count_open(partition.tally, (state for _, state in partition.store.items()))
+        _observe(partition)
         return following
 
     def _replay(
@@ -226,6 +230,8 @@ class Router:
 
     def after_commit(self, partitions: Sequence[RouterPartition]) -> None:
         """Count and log what was committed."""
+        for partition in partitions:
+            _observe(partition)
         topics = Counter(emitted[0] for partition in partitions for emitted in partition.emitted)
         if topics[FIREHOSE] or topics[REJECTED]:
             metrics.EVENTS.inc(topics[FIREHOSE])
@@ -256,6 +262,10 @@ class Router:
         transaction_id = submission.message.transaction_id
         state = partition.store.get(transaction_id)
         assert not isinstance(state, PipelineState)
+        speaker = submission.speaker
+        standing = None
+        if self._has_rates or state is None:
+            standing = standing_of(partition.tally, speaker)
         decision = decide(
             partition.index,
             position,
@@ -265,6 +275,7 @@ class Router:
             self._directory,
             self._limits,
             self._sealed,
+            standing,
         )
         if isinstance(decision, Refused):
             self._refuse(partition, position, decision, offset)
@@ -276,6 +287,10 @@ class Router:
             pending = PendingReceipt(original.message_id, original.digest, None, block_by)
             partition.deferred.append((decision.receipt_to, pending))
             return position
+        if decision.standing is not None:
+            keep_standing(partition.tally, speaker, decision.standing)
+        if state is None:
+            count(partition.tally, decision.transaction, 1)
         self._accept(partition, transaction_id, decision)
         assert decision.receipt_to is not None
         block_by = decision.transaction.terms.deadline + self._limits.block_grace
@@ -285,6 +300,8 @@ class Router:
 
     def _accept(self, partition: RouterPartition, transaction_id: TransactionId, accepted: Accepted) -> None:
         partition.store.put(transaction_id, accepted.transaction, accepted.pipeline.sequence - 1)
+        if accepted.transaction.outcome is not None:
+            count(partition.tally, accepted.transaction, -1)
         partition.emit(FIREHOSE, transaction_id, accepted.event)
         for address in accepted.recipients:
             partition.deferred.append((address, accepted.event))
@@ -308,6 +325,10 @@ class Router:
         ended = time_out(partition.index, position, transaction_id, state, self._directory.version)
         self._accept(partition, transaction_id, ended)
         return ended.pipeline
+
+
+def _observe(partition: RouterPartition) -> None:
+    metrics.OPEN.observe(partition.index, partition.tally, partition.store.next_due())
 
 
 def _batches(items: list[bytes]) -> Iterator[tuple[bytes, ...]]:

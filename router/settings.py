@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from router.core import Limits
+from router.quotas import Quotas
 from streams.catalogue import Role
 from streams.client_quotas import CLIENT_QUOTAS, ClientQuota
 from streams.settings import ServiceSettings
@@ -43,6 +44,16 @@ class RouterSettings(ServiceSettings):
     delivered_bytes: int = Field(default=Limits().delivered_bytes, ge=1_024)
     required_readers: dict[str, frozenset[str]] = Field(default_factory=dict)
     """By kind of transaction, who must be granted its key, as JSON: `{"dvp": ["regulator"]}`. Empty: nobody must."""
+    free_kinds: frozenset[str] = frozenset()
+    """Kinds of transaction whose steps are not enforced, as JSON: `["otc-trade"]`. The table is `parley.steps`."""
+    sender_messages_per_second: int = Field(default=Quotas().messages_per_second, ge=0, le=1_000_000)
+    """That one sender may have accepted on each pipeline; 0: any number."""
+    sender_bytes_per_second: int = Field(default=Quotas().bytes_per_second, ge=0)
+    """Of ingest records, as for messages."""
+    sender_allowance_ms: int = Field(default=Quotas().allowance, ge=1, le=3_600_000)
+    """How long a time's worth of either rate a sender may send at once."""
+    sender_open_transactions: int = Field(default=Quotas().open_transactions, ge=0)
+    """That one sender may have opened on each pipeline without an end; 0: any number."""
 
     def limits(self) -> Limits:
         """What these settings allow."""
@@ -54,6 +65,13 @@ class RouterSettings(ServiceSettings):
             block_grace=self.block_grace_ms,
             delivered_bytes=self.delivered_bytes,
             required_readers=self.required_readers,
+            free_kinds=self.free_kinds,
+            quotas=Quotas(
+                messages_per_second=self.sender_messages_per_second,
+                bytes_per_second=self.sender_bytes_per_second,
+                allowance=self.sender_allowance_ms,
+                open_transactions=self.sender_open_transactions,
+            ),
         )
 
 

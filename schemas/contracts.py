@@ -42,6 +42,7 @@ Reason = Literal[
     "RATE_LIMITED",
     "SIGNATURES_MISSING",
     "GRANT_REQUIRED",
+    "STEP_NOT_ALLOWED",
 ]
 RevocationReason = Literal["COMPROMISED", "SUPERSEDED", "WITHDRAWN"]
 
@@ -167,6 +168,8 @@ class TransactionState(NamedTuple):
     messages: bytes
     outcome: Outcome | None
     ended_at: int | None
+    opener: int = 0
+    step: int = -1
 
 
 class PipelineState(NamedTuple):
@@ -194,6 +197,7 @@ class Rejection(NamedTuple):
     retriable: bool
     detail: str
     head: Head | None
+    retry_at: int | None = None
 
 
 class Receipt(NamedTuple):

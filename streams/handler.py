@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 from streams.state import Store
+from streams.tally import Tally
 
 V = TypeVar("V")
 D = TypeVar("D")
@@ -54,11 +55,13 @@ class Partition(Generic[V, D]):
     elsewhere. ``V`` is what the store holds, ``D`` what the handler puts off until the end of the commit.
     """
 
-    __slots__ = ("deferred", "emitted", "index", "store")
+    __slots__ = ("deferred", "emitted", "index", "store", "tally")
 
     def __init__(self, index: int, timer: Callable[[V], int | None]) -> None:
         self.index = index
         self.store: Store[V] = Store(timer)
+        self.tally = Tally()
+        """What is counted besides, and written nowhere."""
         self.emitted: list[Write] = []
         self.deferred: list[D] = []
         """Work for ``before_commit``, such as receipts that one signature will cover; emptied after each commit."""
@@ -77,27 +80,32 @@ class Partition(Generic[V, D]):
     def commit(self) -> None:
         """Keep the state and forget what was emitted: it is written."""
         self.store.commit()
+        self.tally.commit()
         self.emitted = []
         self.deferred = []
 
     def rollback(self) -> None:
         """Go back to the last commit."""
         self.store.rollback()
+        self.tally.rollback()
         self.emitted = []
         self.deferred = []
 
     def savepoint(self) -> tuple[int, int]:
         """Open a savepoint; what it returns is for ``rollback_to``."""
         self.store.savepoint()
+        self.tally.savepoint()
         return len(self.emitted), len(self.deferred)
 
     def release(self) -> None:
         """Close the savepoint, keeping what happened since."""
         self.store.release()
+        self.tally.release()
 
     def rollback_to(self, savepoint: tuple[int, int]) -> None:
         """Close the savepoint, undoing what happened since."""
         self.store.rollback_to_savepoint()
+        self.tally.rollback_to_savepoint()
         del self.emitted[savepoint[0] :]
         del self.deferred[savepoint[1] :]
 

@@ -29,11 +29,12 @@ from router.core import (
     time_out,
     unproven,
 )
+from router.counting import keep_standing, standing_of
 from router.sealed_addresses import SealedAddresses
+from streams.tally import Tally
 from tests.synthetic_ledger import encryption_key, signing_key
 
 START = 1_800_000_000_000
-LIMITS = Limits()
 
 
 def _proven(claims: tuple[SignatureClaim, ...]) -> bool:
@@ -47,6 +48,7 @@ class _Pipeline:
     firehose: list[bytes] = field(default_factory=list)
     offset: int = 0
     deliveries: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 class MemoryBackbone:
@@ -54,6 +56,8 @@ class MemoryBackbone:
 
     def __init__(self, *participants: str, pipelines: int = 1) -> None:
         self.now = START
+        self.limits = Limits()
+        """What the router allows."""
         self.registrar = signing_key("registrar")
         self.router = signing_key("router")
         self.directory = Directory(self.registrar.public)
@@ -165,7 +169,7 @@ class MemoryBackbone:
         pipeline = self.pipelines[index]
         self._wake(index, pipeline)
         offset, pipeline.offset = pipeline.offset, pipeline.offset + 1
-        submission = read_submission(value, self.directory, LIMITS)
+        submission = read_submission(value, self.directory, self.limits)
         decision: Accepted | Duplicate | Refused
         if not isinstance(submission, Submission):
             decision = submission
@@ -174,10 +178,21 @@ class MemoryBackbone:
         else:
             key = submission.message.transaction_id
             state = pipeline.states.get(key)
+            standing = standing_of(pipeline.tally, submission.speaker)
             decision = decide(
-                index, pipeline.position, state, submission, offset, self.directory, LIMITS, self.sealed
+                index,
+                pipeline.position,
+                state,
+                submission,
+                offset,
+                self.directory,
+                self.limits,
+                self.sealed,
+                standing,
             )
             if isinstance(decision, Accepted):
+                if decision.standing is not None:
+                    keep_standing(pipeline.tally, submission.speaker, decision.standing)
                 self._append(index, pipeline, key, decision)
                 pending = PendingReceipt(submission.message_id, decision.digest, decision.event, self.now)
                 self._receipt(decision.receipt_to, index, pending)

@@ -170,7 +170,12 @@ class Venue:
                 self._folder.public,
                 routers=ROUTERS,
                 origin=ORIGIN,
-                extra=_TUNING | {"PARLEY_ROUTER_REQUIRED_READERS": self._policy()},
+                extra=_TUNING
+                | {
+                    "PARLEY_ROUTER_REQUIRED_READERS": self._policy(),
+                    # The dialogue says in JSON what the steps of this kind say as ISO 20022.
+                    "PARLEY_ROUTER_FREE_KINDS": json.dumps([dialogue.KIND]),
+                },
             )
             backbone.provision([account])
             monitor = Participant(MONITOR, self._folder.stack.password(MONITOR), Role.MONITOR)

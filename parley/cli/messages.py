@@ -59,7 +59,7 @@ def send(
     ] = None,
     deal: Annotated[str | None, typer.Option("--deal", help="Go on in the transaction with this id.")] = None,
     finish: Annotated[bool, typer.Option("--finish", help="This is our last word: finish.")] = False,
-    kind: Annotated[str, typer.Option(help="Kind of the transaction that is opened.")] = "agreement",
+    kind: Annotated[str, typer.Option(help="Kind of the transaction that is opened.")] = "negotiation",
     deadline: Annotated[str, typer.Option(help="How long it may take, such as 90s, 15m, 4h, 2d.")] = "1h",
     every_party: Annotated[
         bool, typer.Option("--every-party", help="It ends when every party finishes, not when any does.")

@@ -82,7 +82,7 @@ def test_two_banks_join_and_agree_and_a_regulator_watches(
     assert isinstance(joined["directory_version"], int)
 
     # Negotiating.
-    (opened,) = a.run(capsys, "send", "shall we?", "--to", "cli-b", "--kind", "agreement")
+    (opened,) = a.run(capsys, "send", "shall we?", "--to", "cli-b", "--kind", "negotiation")
     identity = str(opened["transaction"])
     (received,) = b.run(capsys, "inbox", "--once")
     assert (received["transaction"], received["content"]) == (identity, "shall we?")

@@ -168,7 +168,7 @@ async def negotiate(running: RunningBackbone, *words: bytes) -> Deal:
     async with running.connect("alice") as alice, running.connect("bob") as bob:
         deal = await alice.open(
             ["bob"],
-            kind="agreement",
+            kind="negotiation",
             deadline=timedelta(minutes=5),
             open_until=BRIEFLY,
             pipeline=0,

@@ -91,7 +91,7 @@ async def test_a_stranger_joins_with_nothing_but_a_request_and_trades(
     await asyncio.to_thread(await_version, running, "stranger", before + 1)
     running.join("host")
     async with connected(running, "stranger", password, signing_key("stranger")) as me:
-        deal = await me.open(["host"], kind="agreement", deadline=timedelta(minutes=1), content="hello")
+        deal = await me.open(["host"], kind="negotiation", deadline=timedelta(minutes=1), content="hello")
         assert deal.messages
     with pytest.raises(TransportError, match="may not"):
         await KafkaTransport(KafkaAccess(running.backbone.admin.bootstrap, "stranger", password)).open("host")
@@ -137,7 +137,7 @@ async def test_keys_rotate_in_the_midst_of_traffic_and_all_that_was_accepted_sta
             while "KEY_NOT_VALID" not in outcomes:
                 try:
                     await me.open(
-                        ["steady"], kind="agreement", deadline=timedelta(minutes=1), content="hello"
+                        ["steady"], kind="negotiation", deadline=timedelta(minutes=1), content="hello"
                     )
                     outcomes.append("accepted")
                     if len(outcomes) == 40:
@@ -153,7 +153,7 @@ async def test_keys_rotate_in_the_midst_of_traffic_and_all_that_was_accepted_sta
         await asyncio.gather(*talking)
     assert set(outcomes) == {"accepted", "KEY_NOT_VALID"}
     async with connected(running, "turning", password, new) as me:
-        await me.open(["steady"], kind="agreement", deadline=timedelta(minutes=1), content="again")
+        await me.open(["steady"], kind="negotiation", deadline=timedelta(minutes=1), content="again")
 
     held = await asyncio.to_thread(directory, running)
     judged: dict[int, int] = {}

@@ -19,6 +19,7 @@ from parley.schemas import Action, FinishRule
 from router import handler
 from router.core import Limits
 from router.handler import PIPELINE_KEY
+from router.quotas import Quotas
 from streams.catalogue import FIREHOSE, INGEST, ROUTER_STATE
 from tests.bad_records import BAD_RECORDS
 from tests.dialogue import Dialogue, sealed, transaction_id
@@ -28,7 +29,7 @@ START = 1_800_000_000_000
 PIPELINES = 2
 PARTIES = ("alice", "bob", "carol")
 MEMBERS = members(*PARTIES, "mallory")
-LIMITS = Limits(remembered=12)
+LIMITS = Limits(remembered=12, quotas=Quotas(open_transactions=1))
 BAD = tuple(BAD_RECORDS.values())
 
 

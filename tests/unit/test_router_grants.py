@@ -105,7 +105,7 @@ def test_all_the_readers_that_lack_are_named() -> None:
 
 
 def test_a_kind_without_a_policy_needs_no_grant() -> None:
-    assert judged(*talk(clear, lambda message: encrypted(message, "alice"), "agreement")) == []
+    assert judged(*talk(clear, lambda message: encrypted(message, "alice"), "negotiation")) == []
     assert judged(*talk(clear, lambda message: encrypted(message, "alice")), limits=Limits()) == []
 
 

@@ -273,11 +273,11 @@ def test_a_second_encoding_of_the_same_value_or_a_value_out_of_range_is_refused(
 
 @pytest.mark.parametrize("byte", range(2, 256))
 def test_a_boolean_is_zero_or_one(byte: int) -> None:
-    rejection = sample(schema_of(Rejection), "rejection", {})._replace(detail="", head=None)
+    rejection = sample(schema_of(Rejection), "rejection", {})._replace(detail="", head=None, retry_at=None)
     data = encode(rejection)
-    assert data[-3:] == b"\x01\x00\x00"
+    assert data[-4:] == b"\x01\x00\x00\x00"
     with pytest.raises(MalformedError):
-        decode(data[:-3] + bytes([byte]) + data[-2:], Rejection)
+        decode(data[:-4] + bytes([byte]) + data[-3:], Rejection)
 
 
 @pytest.mark.timeout(10)

@@ -1,0 +1,71 @@
+"""The tally against a model that copies everything at each commit and savepoint."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from streams.handler import Partition
+from streams.tally import Numbers
+
+NAMES = st.sampled_from(["a", "b", "c"])
+NUMBERS = st.one_of(st.just(()), st.tuples(st.integers(0, 3)), st.tuples(st.integers(), st.integers()))
+
+
+class TallyMachine(RuleBasedStateMachine):
+    """Through the partition, which is whose commits a tally follows."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.partition: Partition[int, int] = Partition(0, lambda _: None)
+        self.now: dict[str, Numbers] = {}
+        self.committed: dict[str, Numbers] = {}
+        self.saved: tuple[dict[str, Numbers], tuple[int, int]] | None = None
+
+    @rule(name=NAMES, numbers=NUMBERS)
+    def put(self, name: str, numbers: Numbers) -> None:
+        self.partition.tally.put(name, numbers)
+        self.now.pop(name, None)
+        if numbers:
+            self.now[name] = numbers
+
+    @precondition(lambda self: self.saved is None)
+    @rule()
+    def commit(self) -> None:
+        self.partition.commit()
+        self.committed = dict(self.now)
+
+    @rule()
+    def rollback(self) -> None:
+        self.partition.rollback()
+        self.now, self.saved = dict(self.committed), None
+
+    @precondition(lambda self: self.saved is None)
+    @rule()
+    def savepoint(self) -> None:
+        self.saved = (dict(self.now), self.partition.savepoint())
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def release(self) -> None:
+        self.partition.release()
+        self.saved = None
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def rollback_to(self) -> None:
+        assert self.saved is not None
+        self.now, savepoint = self.saved
+        self.partition.rollback_to(savepoint)
+        self.saved = None
+
+    @invariant()
+    def reads_what_was_put(self) -> None:
+        tally = self.partition.tally
+        assert dict(tally.items()) == self.now
+        assert all(tally.get(name) == self.now.get(name, ()) for name in ("a", "b", "c"))
+
+
+TestTally = TallyMachine.TestCase
+TestTally.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
