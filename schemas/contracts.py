@@ -22,6 +22,7 @@ FinishRule = Literal["ANY", "ALL"]
 Outcome = Literal["FINISHED", "TIMED_OUT"]
 Role = Literal["BANK", "CSD", "REGULATOR", "AUDITOR", "OPERATOR", "REGISTRAR"]
 Scope = Literal["MESSAGE", "TRANSACTION", "EPOCH"]
+Breach = Literal["RECEIPT", "RECORD", "HISTORY", "LATE", "ABSENT"]
 AnchorState = Literal["SUBMITTED", "CONFIRMED", "FINAL", "REORGANISED", "FAILED"]
 Reason = Literal[
     "MALFORMED",
@@ -394,3 +395,27 @@ class Proof(NamedTuple):
     transaction: PlacedLeaf
     checkpoint: bytes
     directory: tuple[bytes, ...] = ()
+
+
+class SealedRecord(NamedTuple):
+    leaf: bytes
+    leaf_index: int
+    path: tuple[Hash, ...]
+
+
+class BareBlock(NamedTuple):
+    header: bytes
+    leaves: tuple[bytes, ...]
+
+
+class Evidence(NamedTuple):
+    breach: Breach
+    receipt: bytes
+    event: bytes
+    header: bytes
+    log_path: tuple[Hash, ...]
+    record: SealedRecord | None
+    neighbour: bytes | None
+    blocks: tuple[BareBlock, ...]
+    checkpoint: bytes
+    directory: tuple[bytes, ...]
