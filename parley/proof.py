@@ -55,7 +55,16 @@ from parley.schemas import (
 )
 from parley.sealed_address import speaker_of
 
-__all__ = ["VerifiedMessage", "make_proof", "verify_proof"]
+__all__ = [
+    "VerifiedMessage",
+    "carried_message",
+    "covered_to",
+    "listed_event",
+    "make_proof",
+    "proved_directory",
+    "step",
+    "verify_proof",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +162,13 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
         raise ProofError(
             "proof file: written in another way than the one that its contents have; make it again"
         )
-    with _step("checkpoint"):
+    with step("checkpoint"):
         checkpoint = open_checkpoint(proof.checkpoint, key, alone=True)
     header, record = _placed_transaction(proof, checkpoint)
-    event, index = _listed_event(proof.event, record)
-    envelope, message = _carried_message(event, index, record)
-    directory = _directory(proof.directory, header, registrar)
-    with _step("directory"):
+    event, index = listed_event(proof.event, record)
+    envelope, message = carried_message(event, index, record)
+    directory = proved_directory(proof.directory, header, registrar)
+    with step("directory"):
         if event.directory_version > header.directory_version:
             raise ProofError(
                 f"the message was judged by directory version {event.directory_version}, and the block covers"
@@ -167,7 +176,7 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
             )
         version, sender = _in_force(directory, speaker_of(message, directory), event.directory_version)
         _, attesting = _in_force(directory, directory.registrar, event.directory_version)
-    with _step("signature"):
+    with step("signature"):
         for claim in signature_claims(message, envelope, event.directory_version, directory):
             if not verify(*claim):
                 raise ProofError(f"a signature by {sender.legal_name} does not verify")
@@ -186,7 +195,7 @@ def verify_proof(data: bytes, log_key: str | VerifierKey, registrar: bytes | Non
 
 
 @contextmanager
-def _step(name: str) -> Iterator[None]:
+def step(name: str) -> Iterator[None]:
     """Name the step in whatever error it ends with."""
     try:
         yield
@@ -210,22 +219,26 @@ def _placed_header(placed: PlacedLeaf, checkpoint: Checkpoint) -> BlockHeader:
     return header
 
 
+def covered_to(header: BlockHeader, pipeline: int) -> int:
+    """The last event of a pipeline that a header covers, by its sequence; -1 where it covers none."""
+    return next((cut.sequence for cut in header.cuts if cut.pipeline == pipeline), -1)
+
+
 def _placed_transaction(proof: Proof, checkpoint: Checkpoint) -> tuple[BlockHeader, TransactionRecord]:
     placed = proof.transaction
-    with _step("block"):
+    with step("block"):
         header = _placed_header(placed, checkpoint)
         if placed.leaf_index >= header.transactions:
             raise ProofError(f"leaf {placed.leaf_index} of block {header.height} is not a transaction")
         record = decode(placed.leaf, TransactionRecord)
-        cut = next((cut for cut in header.cuts if cut.pipeline == record.pipeline), None)
-        if cut is None or not record.events or record.events[-1].sequence > cut.sequence:
+        if not record.events or record.events[-1].sequence > covered_to(header, record.pipeline):
             raise ProofError(f"block {header.height} does not cover the end of this transaction")
         return header, record
 
 
-def _listed_event(encoded: bytes, record: TransactionRecord) -> tuple[FirehoseEvent, int]:
-    """The event and its number in the transaction."""
-    with _step("transaction"):
+def listed_event(encoded: bytes, record: TransactionRecord) -> tuple[FirehoseEvent, int]:
+    """The event and its number in the transaction; raises ProofError where the record does not list it as it is."""
+    with step("transaction"):
         digest = sha256(encoded).digest()
         index = next((i for i, listed in enumerate(record.events) if listed.digest == digest), None)
         if index is None:
@@ -249,8 +262,9 @@ def _listed_event(encoded: bytes, record: TransactionRecord) -> tuple[FirehoseEv
         return event, index
 
 
-def _carried_message(event: FirehoseEvent, index: int, record: TransactionRecord) -> tuple[Envelope, Message]:
-    with _step("message"):
+def carried_message(event: FirehoseEvent, index: int, record: TransactionRecord) -> tuple[Envelope, Message]:
+    """The message of an event that is number ``index`` of a record; raises ProofError where the two disagree."""
+    with step("message"):
         if event.envelope is None:
             raise ProofError("the event is a timeout and carries no message")
         envelope = decode(event.envelope, Envelope)
@@ -268,9 +282,18 @@ def _carried_message(event: FirehoseEvent, index: int, record: TransactionRecord
         return envelope, message
 
 
-def _directory(records: Sequence[bytes], header: BlockHeader, pinned: bytes | None) -> Directory:
-    """The directory that the header covers, from the pinned key on, or from the one that it began with."""
-    with _step("directory"):
+def proved_directory(
+    records: Sequence[bytes], header: BlockHeader, pinned: bytes | None, *, further: bool = False
+) -> Directory:
+    """The directory that the header covers, from the pinned key on, or from the one that it began with.
+
+    With ``further``, records may go on after what the header covers: these are believed by their own signatures alone.
+
+    Raises:
+        ProofError: the records do not lead to what the header states, or break a rule of admission.
+
+    """
+    with step("directory"):
         if not records:
             raise ProofError(
                 "the file holds no directory records, so nothing shows that the key was valid; it is of an earlier format:"
@@ -282,11 +305,16 @@ def _directory(records: Sequence[bytes], header: BlockHeader, pinned: bytes | No
         if pinned is not None and all(key.public_key != pinned for key in first.signing_keys):
             raise ProofError(f"{first.legal_name} does not have the registrar's key that you trust")
         directory = Directory(first.signing_keys[0].public_key if pinned is None else pinned)
+        stated = (header.directory_version, header.directory_chain)
+        reached = (directory.version, directory.chain) == stated
         for record in records:
+            if reached and not further:
+                break
             directory.apply(record)
-        if (directory.version, directory.chain) != (header.directory_version, header.directory_chain):
+            reached = reached or (directory.version, directory.chain) == stated
+        if not reached or (directory.version != len(records)):
             raise ProofError(
-                f"its records lead to version {directory.version}, but not to what block {header.height} states for"
+                f"its records lead to version {len(records)}, but not to what block {header.height} states for"
                 f" version {header.directory_version}"
             )
         return directory

@@ -1,0 +1,335 @@
+"""Evidence that an operator broke the promise of a receipt: two statements that it signed, and why both cannot be true.
+
+One is the receipt, the other a checkpoint of the log. What shows their contradiction, one of five:
+
+- *RECEIPT*: the event that the receipt promises is none that a router may accept, or carries another message.
+- *RECORD*: a sealed transaction record says otherwise of the event: another one stands in its place, or its transaction
+  stands without it, or with it in a way that no honest one does.
+- *HISTORY*: the log commits, beside the event's place, to another chain hash than the event leads to or comes from; by the cut
+  of a header, or by the event next to it.
+- *LATE*: the event stands in a block, but that was sealed after the promised time.
+- *ABSENT*: a block was sealed after the promised time, and the event is in none before: either the block's cut has not even
+  reached it, or here are all leaves of all blocks before it whose cuts have.
+
+An honest operator cannot be accused: every one of these breaks a rule that ``parley.audit`` holds blocks to, or the promised
+time. Judging takes the log's key and no connection; where an absence is too large for a file, it takes the blocks besides.
+Finding the evidence is ``parley.claim``'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from parley import merkle
+from parley.blocks import BlockStore, header_hash
+from parley.checkpoint import Checkpoint, open_checkpoint
+from parley.errors import ProofError, WireError
+from parley.firehose import chain_hash, event_digest
+from parley.note import VerifierKey, parse_verifier_key
+from parley.proof import carried_message, covered_to, listed_event, proved_directory, step
+from parley.receipts import Signer, contradiction_in, prove_signer, read_receipt
+from parley.schemas import (
+    BareBlock,
+    BlockHeader,
+    Breach,
+    Evidence,
+    FirehoseEvent,
+    Hash,
+    Receipt,
+    TransactionRecord,
+    decode,
+    encode,
+)
+
+__all__ = [
+    "EVIDENCE_BYTES",
+    "Judgement",
+    "Promised",
+    "blocks_before",
+    "cut_fault",
+    "judge_evidence",
+    "lists",
+    "neighbour_fault",
+    "promised_by",
+    "record_fault",
+]
+
+EVIDENCE_BYTES: Final = 64 * 1024 * 1024
+"""An evidence file is at most this large."""
+
+
+class Promised(NamedTuple):
+    """The event that a receipt promises."""
+
+    event: FirehoseEvent
+    encoded: bytes
+    digest: Hash
+    block_by: int
+
+    @property
+    def chain(self) -> Hash:
+        """h(n) for the event at n."""
+        return chain_hash(self.event.chain, self.digest)
+
+
+def promised_by(receipt: Receipt) -> Promised:
+    """The event of a receipt that holds it; raises WireError where that is none."""
+    assert receipt.event is not None
+    event = decode(receipt.event, FirehoseEvent)
+    return Promised(event, receipt.event, receipt.event_digest, receipt.block_by)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What evidence proves: who promised what, and how it was broken."""
+
+    breach: Breach
+    detail: str
+    """How the promise was broken; completes "the operator promised …, but"."""
+    receipt: Receipt
+    """With its event."""
+    signer: Signer
+    """The operator who gave the receipt, by which key."""
+    header: BlockHeader
+    """The block in which the breach shows."""
+    checkpoint: Checkpoint
+
+
+def judge_evidence(
+    data: bytes, log_key: str | VerifierKey, registrar: bytes | None = None, store: BlockStore | None = None
+) -> Judgement:
+    """Judge an evidence file with nothing but the log's verifier key (C2SP signed-note, or as read).
+
+    Args:
+        data: the evidence file.
+        log_key: whose log it must be.
+        registrar: a public key (32 bytes) that the registrar must have; without it, the log vouches for names.
+        store: the log's blocks, from anywhere; needed where the file leaves out what something is absent from.
+
+    Raises:
+        ProofError: nothing is proved, and why. The operator is not accused then.
+        SigningError: ``log_key`` is no verifier key.
+
+    """
+    key = parse_verifier_key(log_key) if isinstance(log_key, str) else log_key
+    try:
+        evidence = decode(data, Evidence, EVIDENCE_BYTES)
+    except WireError as error:
+        raise ProofError(f"evidence file: {error}") from error
+    if encode(evidence) != data:
+        raise ProofError("evidence file: written in another way than the one that its contents have")
+    with step("checkpoint"):
+        checkpoint = open_checkpoint(evidence.checkpoint, key, alone=True)
+    with step("block"):
+        header = decode(evidence.header, BlockHeader)
+        leaf = merkle.leaf_hash(evidence.header)
+        merkle.verify_inclusion(leaf, header.height, checkpoint.size, evidence.log_path, checkpoint.root)
+    directory = proved_directory(evidence.directory, header, registrar, further=True)
+    with step("receipt"):
+        receipt = read_receipt(evidence.receipt, evidence.event)
+        if receipt == decode(evidence.receipt, Receipt):
+            raise ProofError("it holds its event twice")
+        signer = prove_signer(receipt, directory)
+        contradiction = contradiction_in(receipt, directory)
+        if contradiction is not None and evidence.breach != "RECEIPT":
+            raise ProofError(f"{contradiction}; that is another breach than the file says")
+    with step(evidence.breach.lower()):
+        _check_parts(evidence)
+        detail = contradiction or _broken(evidence, header, promised_by(receipt), store)
+        if detail is None:
+            raise ProofError(
+                "what is here does not contradict the receipt; the operator is accused of nothing"
+            )
+    return Judgement(evidence.breach, detail, receipt, signer, header, checkpoint)
+
+
+def _check_parts(evidence: Evidence) -> None:
+    """Demand that the file holds what its breach needs, and nothing else."""
+    breach, record, neighbour = evidence.breach, evidence.record, evidence.neighbour
+    needs_record = breach in ("RECORD", "LATE") or (breach == "HISTORY" and neighbour is not None)
+    if (
+        (record is not None) is not needs_record
+        or (neighbour is not None and breach != "HISTORY")
+        or (evidence.blocks and breach != "ABSENT")
+    ):
+        raise ProofError("the file does not hold what shows such a breach, or holds more")
+
+
+def _broken(
+    evidence: Evidence, header: BlockHeader, promised: Promised, store: BlockStore | None
+) -> str | None:
+    """How, by what the file holds besides the receipt."""
+    if evidence.breach == "RECEIPT":
+        return None
+    if evidence.breach == "ABSENT":
+        return _absent(evidence, header, promised, store)
+    if evidence.record is None:
+        return cut_fault(header, promised)
+    record = _sealed_record(evidence, header)
+    if evidence.breach == "RECORD":
+        return record_fault(header, record, promised)
+    if evidence.breach == "LATE":
+        if not lists(record, promised) or record_fault(header, record, promised):
+            return None
+        return _late(header, promised)
+    assert evidence.neighbour is not None
+    digest = event_digest(evidence.neighbour)
+    neighbour = decode(evidence.neighbour, FirehoseEvent)
+    if (neighbour.sequence, digest) not in record.events:
+        raise ProofError("the record does not list the event beside it")
+    return neighbour_fault(neighbour, digest, promised)
+
+
+def _sealed_record(evidence: Evidence, header: BlockHeader) -> TransactionRecord:
+    sealed = evidence.record
+    assert sealed is not None
+    leaves = header.transactions + header.directory_records
+    merkle.verify_inclusion(
+        merkle.leaf_hash(sealed.leaf), sealed.leaf_index, leaves, sealed.path, header.root
+    )
+    if sealed.leaf_index >= header.transactions:
+        raise ProofError(f"leaf {sealed.leaf_index} of block {header.height} is not a transaction")
+    return decode(sealed.leaf, TransactionRecord)
+
+
+# What contradicts a receipt; each tells it, or gives None.
+
+
+def lists(record: TransactionRecord, promised: Promised) -> bool:
+    """Whether a record lists the event, wherever."""
+    return any(listed.digest == promised.digest for listed in record.events)
+
+
+def record_fault(header: BlockHeader, record: TransactionRecord, promised: Promised) -> str | None:
+    """How a record in the header's block contradicts the receipt; ``None`` where it lists the event well, or has nothing to do
+    with it.
+    """
+    event = promised.event
+    where = f"in block {header.height}"
+    if lists(record, promised):
+        try:
+            _, index = listed_event(promised.encoded, record)
+            carried_message(event, index, record)
+        except ProofError as error:
+            return f"{where} its transaction stands in a way that does not prove it ({error})"
+        if covered_to(header, record.pipeline) < record.events[-1].sequence:
+            return f"block {header.height} holds its transaction, and does not cover the end of it"
+        if header.directory_version < event.directory_version:
+            return f"block {header.height} holds it, and not the directory by which it was judged"
+        return None
+    if record.pipeline != event.pipeline or not record.events:
+        return None
+    if any(listed.sequence == event.sequence for listed in record.events):
+        return f"{where} another event stands at place {event.sequence} of pipeline {event.pipeline}"
+    first, last = record.events[0].sequence, record.events[-1].sequence
+    if record.transaction_id == event.transaction_id and first < event.sequence < last:
+        return f"{where} its transaction, from event {first} to event {last}, stands without it"
+    return None
+
+
+def cut_fault(header: BlockHeader, promised: Promised) -> str | None:
+    """How a header's cut at the event, or just before it, contradicts the receipt."""
+    event = promised.event
+    for cut in header.cuts:
+        if cut.pipeline == event.pipeline:
+            if cut.sequence == event.sequence and cut.chain != promised.chain:
+                return _other_history(f"the cut of block {header.height}", event.sequence)
+            if cut.sequence == event.sequence - 1 and cut.chain != event.chain:
+                return _other_history(f"the cut of block {header.height}", event.sequence - 1)
+    return None
+
+
+def neighbour_fault(neighbour: FirehoseEvent, digest: Hash, promised: Promised) -> str | None:
+    """How the event before or after, of this digest, contradicts the receipt by the chain hash that it carries or leads to."""
+    event = promised.event
+    if neighbour.pipeline != event.pipeline:
+        return None
+    teller = f"event {neighbour.sequence} of pipeline {event.pipeline}"
+    if neighbour.sequence == event.sequence + 1 and neighbour.chain != promised.chain:
+        return _other_history(teller, event.sequence)
+    if neighbour.sequence == event.sequence - 1 and chain_hash(neighbour.chain, digest) != event.chain:
+        return _other_history(teller, event.sequence - 1)
+    return None
+
+
+def _other_history(teller: str, sequence: int) -> str:
+    return f"{teller} commits to another history up to event {sequence}"
+
+
+def _late(header: BlockHeader, promised: Promised) -> str | None:
+    late = header.sealed_at - promised.block_by
+    return f"block {header.height}, which holds it, was sealed {late} ms after that" if late > 0 else None
+
+
+def _absent(
+    evidence: Evidence, header: BlockHeader, promised: Promised, store: BlockStore | None
+) -> str | None:
+    if header.sealed_at <= promised.block_by:
+        return None
+    event = promised.event
+    reached = covered_to(header, event.pipeline)
+    if reached < event.sequence:
+        if evidence.blocks:
+            raise ProofError("the block does not cover the event, so no blocks before it belong here")
+        return (
+            f"block {header.height}, sealed {header.sealed_at - promised.block_by} ms after that, covers pipeline"
+            f" {event.pipeline} up to event {reached}, and the message is event {event.sequence}"
+        )
+    if evidence.blocks:
+        before: Iterator[BareBlock] = reversed(evidence.blocks)
+    elif header.height == 0:
+        before = iter(())
+    elif store is None:
+        raise ProofError(
+            "the blocks that the message is absent from are too large for the file; give the log's block store besides (--store)"
+        )
+    else:
+        if store.encoded_header(header.height) != evidence.header:
+            raise ProofError(f"the block store has another block {header.height}; give that of the same log")
+        before = blocks_before(store, header.height, promised)
+    count = _walk(before, header, promised)
+    return f"none of the {count} blocks that cover it and were sealed before block {header.height} holds it"
+
+
+def blocks_before(store: BlockStore, height: int, promised: Promised) -> Iterator[BareBlock]:
+    """The blocks before a height, newest first, down to the first that does not cover the event: of that the header alone."""
+    for number in range(height - 1, -1, -1):
+        header = store.encoded_header(number)
+        if covered_to(store.header(number), promised.event.pipeline) < promised.event.sequence:
+            yield BareBlock(header, ())
+            return
+        yield BareBlock(header, tuple(store.block(number).leaves()))
+
+
+def _walk(newest_first: Iterator[BareBlock], header: BlockHeader, promised: Promised) -> int:
+    """How many blocks before a header cover the event, and do not hold it.
+
+    Raises:
+        ProofError: one does, one is missing, or there is more.
+
+    """
+    count, later = 0, header
+    for encoded, leaves in newest_first:
+        if header_hash(encoded) != later.previous:
+            raise ProofError(f"what stands here before block {later.height} is not the block before it")
+        block = decode(encoded, BlockHeader)
+        if covered_to(block, promised.event.pipeline) < promised.event.sequence:
+            if leaves or next(newest_first, None) is not None:
+                raise ProofError(
+                    f"block {block.height} does not cover the event; nothing from before it belongs here"
+                )
+            return count
+        hashes = list(map(merkle.leaf_hash, leaves))
+        if len(leaves) != block.transactions + block.directory_records or merkle.root(hashes) != block.root:
+            raise ProofError(f"the leaves of block {block.height} are not those that its header commits to")
+        for leaf in leaves[: block.transactions]:
+            if lists(decode(leaf, TransactionRecord), promised):
+                raise ProofError(
+                    f"the message is in block {block.height}; the operator is accused of nothing"
+                )
+        count, later = count + 1, block
+    if later.height != 0:
+        raise ProofError(f"the blocks before block {later.height} are missing")
+    return count

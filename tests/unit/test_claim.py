@@ -1,0 +1,429 @@
+"""A claim gives the proof of what was promised, evidence that a third party judges offline, or says that it is too early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from parley.claim import Broken, Kept, TooEarly, claim, directory_in, prove_recorded, receipt_in
+from parley.errors import DirectoryError, ProofError
+from parley.evidence import Judgement, judge_evidence
+from parley.firehose import event_digest
+from parley.proof import verify_proof
+from parley.receipts import PendingReceipt, issue_receipts, prove_promise
+from parley.schemas import (
+    Breach,
+    Envelope,
+    Evidence,
+    FirehoseEvent,
+    MessageId,
+    Receipt,
+    decode,
+    encode,
+)
+from tests.fix_ledger import LOG, SealedLedger
+from tests.promises import GRACE, REGISTRAR, ROUTER, Operator, leaving_out, without
+from tests.purging import purge, state, target
+from tests.synthetic_ledger import signing_key
+
+VKEY = str(LOG.verifier_key)
+
+
+@pytest.fixture
+def operator() -> Operator:
+    return Operator()
+
+
+@pytest.fixture
+def liar() -> Operator:
+    """The same operator's second books."""
+    return Operator()
+
+
+def held_against(operator: Operator, receipt: Receipt) -> Kept | Broken | TooEarly:
+    return claim(operator.store(), receipt, REGISTRAR)
+
+
+def broken(operator: Operator, receipt: Receipt, breach: Breach) -> Judgement:
+    """The judgement of a third party on the evidence that a claim makes, which is of this breach."""
+    found = held_against(operator, receipt)
+    assert isinstance(found, Broken)
+    judgement = judge_evidence(found.evidence, VKEY, REGISTRAR)
+    assert judgement == found.judgement
+    assert judgement.breach == breach
+    assert judgement.signer.operator.participant == "operator"
+    assert judgement.receipt == receipt
+    return judgement
+
+
+class TestAKeptPromise:
+    def test_is_the_proof_of_each_message(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        for number, receipt in enumerate(operator.receipts(deal)):
+            kept = held_against(operator, receipt)
+            assert isinstance(kept, Kept)
+            assert kept.message.message_id == receipt.message_id
+            assert verify_proof(kept.proof, VKEY, REGISTRAR).message.sequence == number
+
+    def test_stays_one_when_the_log_goes_on(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        operator.pass_promises()
+        assert isinstance(held_against(operator, operator.receipts(deal)[1]), Kept)
+
+    def test_is_too_early_to_tell_while_the_transaction_is_open(self, operator: Operator) -> None:
+        deal = operator.ledger.open()
+        (receipt,) = operator.receipts(deal)
+        nothing = held_against(operator, receipt)
+        assert nothing == TooEarly(deal.terms.deadline + GRACE, operator.ledger.now - 1, covered=False)
+        operator.ledger.trade()
+        operator.seal()
+        open_yet = held_against(operator, receipt)
+        assert isinstance(open_yet, TooEarly)
+        assert open_yet.covered
+
+    def test_is_too_early_to_tell_from_an_empty_log(self, operator: Operator, tmp_path: Path) -> None:
+        deal = operator.ledger.trade()
+        empty = SealedLedger(tmp_path / "empty")
+        empty.write_empty()
+        assert claim(empty.store(), operator.receipts(deal)[0]) == TooEarly(
+            deal.terms.deadline + GRACE, None, covered=False
+        )
+
+    def test_covers_a_timeout_at_the_deadline(self, operator: Operator) -> None:
+        deal = operator.ledger.open()
+        deal.expire()
+        operator.seal()
+        kept = held_against(operator, operator.receipts(deal)[0])
+        assert isinstance(kept, Kept)
+        assert kept.message.transaction.outcome == "TIMED_OUT"
+
+
+class TestABrokenPromise:
+    def test_a_transaction_left_out_of_its_block_is_evidence_once_the_time_is_past(
+        self, operator: Operator
+    ) -> None:
+        deal = operator.ledger.trade()
+        operator.ledger.trade()
+        operator.seal_otherwise(leaving_out(deal))
+        receipt = operator.receipts(deal)[2]
+        assert isinstance(held_against(operator, receipt), TooEarly)
+        operator.pass_promises()
+        judged = broken(operator, receipt, "ABSENT")
+        assert "none of the 1 blocks that cover it" in judged.detail
+
+    def test_a_transaction_that_is_never_ended_is_evidence_once_the_time_is_past(
+        self, operator: Operator
+    ) -> None:
+        deal = operator.ledger.open()
+        for _ in range(3):
+            operator.ledger.trade()
+            operator.seal()
+        operator.pass_promises()
+        judged = broken(operator, operator.receipts(deal)[0], "ABSENT")
+        assert "none of the 3 blocks that cover it" in judged.detail
+
+    def test_a_pipeline_that_is_sealed_no_further_is_evidence_once_the_time_is_past(
+        self, operator: Operator, liar: Operator
+    ) -> None:
+        receipt = operator.receipts(operator.ledger.trade())[0]
+        liar.pass_promises()
+        judged = broken(liar, receipt, "ABSENT")
+        assert "covers pipeline 0 up to event -1, and the message is event 0" in judged.detail
+
+    def test_a_first_block_that_comes_too_late_is_evidence(self) -> None:
+        operator = Operator(begun=False)
+        deal = operator.ledger.open()
+        operator.ledger.now += 2 * 3_600_000
+        operator.ledger.trade()
+        operator.seal()
+        assert "none of the 0 blocks" in broken(operator, operator.receipts(deal)[0], "ABSENT").detail
+
+    def test_a_block_that_comes_too_late_is_evidence_and_proof(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.ledger.now = deal.terms.deadline + GRACE + 1
+        operator.seal()
+        receipt = operator.receipts(deal)[3]
+        assert "was sealed 1 ms after that" in broken(operator, receipt, "LATE").detail
+        found = held_against(operator, receipt)
+        assert isinstance(found, Broken)
+        assert found.late is not None
+        assert verify_proof(found.late.proof, VKEY).message_id == receipt.message_id
+
+    def test_a_block_sealed_at_the_last_moment_is_in_time(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.ledger.now = deal.terms.deadline + GRACE
+        operator.seal()
+        assert isinstance(held_against(operator, operator.receipts(deal)[3]), Kept)
+
+    def test_another_event_in_its_place_is_evidence_at_once(self, operator: Operator, liar: Operator) -> None:
+        deal = operator.ledger.trade()
+        other = liar.ledger.open(content=b"I have 2,000 EUR to pay")
+        other.say("bank-1", "FINISH")
+        liar.seal()
+        judged = broken(liar, operator.receipts(deal)[0], "RECORD")
+        assert "another event stands at place 0 of pipeline 0" in judged.detail
+
+    def test_a_record_that_was_stripped_of_it_is_evidence_at_once(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        receipt = operator.receipts(deal)[1]
+        operator.seal_otherwise(without(receipt))
+        judged = broken(operator, receipt, "RECORD")
+        assert "from event 0 to event 3, stands without it" in judged.detail
+
+    def test_a_record_that_was_stripped_of_what_came_before_is_evidence_at_once(
+        self, operator: Operator
+    ) -> None:
+        first, second, *_ = operator.receipts(operator.ledger.trade())
+        operator.seal_otherwise(without(first))
+        judged = broken(operator, second, "RECORD")
+        assert "stands in a way that does not prove it" in judged.detail
+
+    def test_an_event_after_it_with_another_history_is_evidence_at_once(
+        self, operator: Operator, liar: Operator
+    ) -> None:
+        receipt = operator.receipts(operator.ledger.open())[0]
+        liar.ledger.open(content=b"another opening, which stays open")
+        liar.ledger.trade()
+        liar.seal()
+        judged = broken(liar, receipt, "HISTORY")
+        assert "event 1 of pipeline 0 commits to another history up to event 0" in judged.detail
+
+    def test_an_event_before_it_with_another_history_is_evidence_at_once(
+        self, operator: Operator, liar: Operator
+    ) -> None:
+        for one, content in ((operator, b"what was said"), (liar, b"what was said instead")):
+            one.ledger.open(content=content).say("bank-1", "FINISH")
+        receipt = operator.receipts(operator.ledger.open())[0]
+        liar.ledger.open(content=b"another opening, which stays open")
+        liar.ledger.open(content=b"and one")
+        liar.seal()
+        judged = broken(liar, receipt, "HISTORY")
+        assert "commits to another history up to event" in judged.detail
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_a_cut_with_another_history_is_evidence_at_once(
+        self, operator: Operator, liar: Operator, place: int
+    ) -> None:
+        """The cut stands at the event, or just before it."""
+        deals = [operator.ledger.open(), operator.ledger.open()]
+        receipt = operator.receipts(deals[place])[0]
+        liar.ledger.open(content=b"another opening, which stays open")
+        liar.ledger.trade(1)
+        liar.seal()
+        if place:
+            liar.ledger.open()
+            liar.ledger.trade(1)
+            liar.seal()
+        judged = broken(liar, receipt, "HISTORY")
+        assert "the cut of block 1 commits to another history up to event 0" in judged.detail
+
+    def test_evidence_too_large_for_a_file_is_judged_with_the_blocks(self, operator: Operator) -> None:
+        deal = operator.ledger.open()
+        for _ in range(3):
+            operator.ledger.trade()
+            operator.seal()
+        operator.pass_promises()
+        receipt = operator.receipts(deal)[0]
+        found = claim(operator.store(), receipt, enclosed_bytes=300)
+        assert isinstance(found, Broken)
+        assert decode(found.evidence, Evidence).blocks == ()
+        with pytest.raises(ProofError, match=r"^absent: the blocks .* are too large for the file; give"):
+            judge_evidence(found.evidence, VKEY)
+        assert judge_evidence(found.evidence, VKEY, store=operator.store()) == found.judgement
+
+    def test_a_key_that_was_revoked_since_still_binds_whoever_signed(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        receipt = operator.receipts(deal)[0]
+        operator.ledger.revoke("operator", ROUTER, operator.ledger.registrar)
+        operator.seal_otherwise(leaving_out(deal))
+        operator.pass_promises()
+        judged = broken(operator, receipt, "ABSENT")
+        assert judged.signer.key.revoked == "COMPROMISED"
+
+
+class TestAReceiptThatContradictsItself:
+    @pytest.fixture
+    def promised(self, operator: Operator) -> Callable[[MessageId, bytes], Receipt]:
+        operator.ledger.trade()
+        operator.seal()
+
+        def promise(identity: MessageId, event: bytes) -> Receipt:
+            pending = PendingReceipt(identity, event_digest(event), event, operator.ledger.now + GRACE)
+            return issue_receipts([pending], ROUTER)[0]
+
+        return promise
+
+    def test_by_the_event_of_another_message(
+        self, operator: Operator, promised: Callable[[MessageId, bytes], Receipt]
+    ) -> None:
+        event = operator.ledger.firehose[0][0]
+        judged = broken(operator, promised(MessageId(bytes(32)), event), "RECEIPT")
+        assert "another one" in judged.detail
+
+    @pytest.mark.parametrize("event", [b"", b"no event", encode(Envelope("", b"", ()))], ids=repr)
+    def test_by_what_is_no_event(
+        self, operator: Operator, promised: Callable[[MessageId, bytes], Receipt], event: bytes
+    ) -> None:
+        judged = broken(operator, promised(MessageId(bytes(32)), event), "RECEIPT")
+        assert "none that a router may accept" in judged.detail
+
+    def test_by_a_timeout(self, operator: Operator, promised: Callable[[MessageId, bytes], Receipt]) -> None:
+        operator.ledger.open().expire()
+        event = operator.ledger.firehose[0][-1]
+        judged = broken(operator, promised(MessageId(bytes(32)), event), "RECEIPT")
+        assert "a timeout" in judged.detail
+
+    def test_by_a_place_that_there_is_not(
+        self, operator: Operator, promised: Callable[[MessageId, bytes], Receipt]
+    ) -> None:
+        deal = operator.ledger.trade()
+        (receipt, *_) = operator.receipts(deal)
+        event = decode(receipt.event or b"", FirehoseEvent)
+        for wrong in (event._replace(sequence=-1), event._replace(sequence=0)):
+            judged = broken(operator, promised(receipt.message_id, encode(wrong)), "RECEIPT")
+            assert "stands on no place that there is" in judged.detail
+
+    def test_by_words_that_nobody_signed(
+        self, operator: Operator, promised: Callable[[MessageId, bytes], Receipt]
+    ) -> None:
+        (receipt, *_) = operator.receipts(operator.ledger.trade())
+        event = decode(receipt.event or b"", FirehoseEvent)
+        envelope = decode(event.envelope or b"", Envelope)
+        signature = envelope.signatures[0]._replace(signature=signing_key("bank-0").sign(b"something else"))
+        forged = encode(event._replace(envelope=encode(envelope._replace(signatures=(signature,)))))
+        judged = broken(operator, promised(receipt.message_id, forged), "RECEIPT")
+        assert "a signature by bank-0 that does not verify" in judged.detail
+
+    def test_and_verifying_it_says_so(
+        self, operator: Operator, promised: Callable[[MessageId, bytes], Receipt]
+    ) -> None:
+        receipt = promised(MessageId(bytes(32)), operator.ledger.firehose[0][0])
+        with pytest.raises(ProofError, match="the receipt is Operator plc's, but contradicts itself"):
+            prove_promise(receipt, operator.ledger.directory)
+
+
+class TestWhatIsNoReceiptOfThisLog:
+    def test_one_by_another_backbone(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        receipt = operator.receipts(deal)[0]
+        other = issue_receipts(
+            [PendingReceipt(receipt.message_id, receipt.event_digest, receipt.event, receipt.block_by)],
+            signing_key("another router"),
+        )[0]
+        with pytest.raises(ProofError, match="no operator's in this directory at version 5"):
+            held_against(operator, other)
+
+    def test_one_by_a_participant(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        receipt = operator.receipts(deal)[0]
+        other = issue_receipts(
+            [PendingReceipt(receipt.message_id, receipt.event_digest, receipt.event, receipt.block_by)],
+            signing_key("bank-1"),
+        )[0]
+        with pytest.raises(ProofError, match="no operator's"):
+            held_against(operator, other)
+
+    def test_one_by_a_key_that_had_ended(self, operator: Operator) -> None:
+        operator.ledger.rotate("operator", [signing_key("new router")], ROUTER, operator.ledger.registrar)
+        deal = operator.ledger.trade()
+        operator.seal()
+        with pytest.raises(ProofError, match="no operator's in this directory at version 6"):
+            held_against(operator, operator.receipts(deal)[0])
+
+    def test_one_that_was_changed(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        receipt = operator.receipts(deal)[0]
+        with pytest.raises(ProofError, match="not the router's"):
+            held_against(operator, receipt._replace(block_by=0))
+
+    def test_another_registrar(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        with pytest.raises(DirectoryError):
+            claim(operator.store(), operator.receipts(deal)[0], signing_key("stranger").public)
+
+
+class TestARepeatedReceipt:
+    """A message that was sent again is answered without its event, by the key of that day."""
+
+    @pytest.fixture
+    def first(self, operator: Operator) -> Receipt:
+        deal = operator.ledger.trade()
+        operator.seal()
+        return operator.receipts(deal)[1]
+
+    @pytest.fixture
+    def repeated(self, operator: Operator, first: Receipt) -> bytes:
+        later = signing_key("later router")
+        operator.ledger.rotate("operator", [later], ROUTER, operator.ledger.registrar)
+        operator.seal()
+        pending = PendingReceipt(first.message_id, first.event_digest, None, first.block_by)
+        return encode(issue_receipts([pending], later)[0])
+
+    def test_finds_its_event_in_the_store(self, operator: Operator, repeated: bytes) -> None:
+        receipt = receipt_in(repeated, store=operator.store())
+        assert isinstance(held_against(operator, receipt), Kept)
+
+    def test_takes_its_event_from_a_copy(self, operator: Operator, first: Receipt, repeated: bytes) -> None:
+        for copy in (encode(first), first.event or b""):
+            assert receipt_in(repeated, copy).event == first.event
+
+    def test_needs_one(self, operator: Operator, repeated: bytes, liar: Operator) -> None:
+        with pytest.raises(ProofError, match="give the first receipt"):
+            receipt_in(repeated)
+        with pytest.raises(ProofError, match=r"in none of the 1 blocks.*give the first receipt"):
+            receipt_in(repeated, store=liar.store())
+        with pytest.raises(ProofError, match="not the one that it promises"):
+            receipt_in(repeated, operator.ledger.firehose[0][0])
+
+    def test_is_evidence_as_the_first_one(
+        self, operator: Operator, liar: Operator, first: Receipt, repeated: bytes
+    ) -> None:
+        liar.ledger.rotate("operator", [signing_key("later router")], ROUTER, liar.ledger.registrar)
+        liar.pass_promises()
+        broken(liar, receipt_in(repeated, encode(first)), "ABSENT")
+
+
+class TestAMissingBlock:
+    def test_is_told_by_its_name(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        assert operator.files is not None
+        del operator.files["block/001"]
+        with pytest.raises(ProofError, match=r"block/001: missing from the block store"):
+            held_against(operator, operator.receipts(deal)[0])
+
+
+def test_a_purged_message_is_proved_by_the_receipts_own_event(tmp_path: Path) -> None:
+    operator = Operator(tmp_path / "log")
+    operator.ledger.admit("regulator", "REGULATOR")
+    deal = operator.ledger.trade()
+    operator.seal()
+    state(operator, target(operator, deal))
+    operator.seal()
+    assert purge(operator) == 0
+    for receipt in operator.receipts(deal):
+        kept = held_against(operator, receipt)
+        assert isinstance(kept, Kept)
+        assert kept.message.message_id == receipt.message_id
+
+
+def test_a_message_that_is_refused_as_being_on_the_record_is_proved_by_its_id(operator: Operator) -> None:
+    deal = operator.ledger.trade()
+    operator.seal()
+    receipt = operator.receipts(deal)[2]
+    assert verify_proof(prove_recorded(operator.store(), receipt.message_id), VKEY).message.sequence == 2
+    with pytest.raises(ProofError, match="in none of the 2 blocks"):
+        prove_recorded(operator.store(), MessageId(bytes(32)))
+
+
+def test_the_directory_of_a_log_begins_with_the_registrar(operator: Operator) -> None:
+    assert directory_in(operator.store()).registrar == "registrar"
+    assert directory_in(operator.store(), REGISTRAR).version == operator.ledger.directory.version
