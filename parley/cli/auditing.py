@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from os import cpu_count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -23,12 +21,9 @@ from parley.cli.options import (
     read_log_key,
     registrar_key,
 )
-from parley.cli.output import complain, printable, show, show_json
+from parley.cli.output import complain, printable, progress_bar, show, show_json
 from parley.erasure import told, told_in_words
 from parley.errors import ParleyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["register"]
 
@@ -61,7 +56,7 @@ def audit_store(
     blocks = BlockStore(from_folder(store), read_log_key(log_key))
     directory = directory_records(profile_of(profile)) if served else None
     ways = cpu_count() or 1
-    with ThreadPoolExecutor(ways) as executor, _progress(quiet=json) as progress:
+    with ThreadPoolExecutor(ways) as executor, progress_bar("auditing blocks", quiet=json) as progress:
         report = audit(blocks, trusted, progress=progress, executor=executor, ways=ways, directory=directory)
     if json:
         purges = [{**told(statement), "bodies": bodies} for statement, bodies in report.purges]
@@ -94,18 +89,3 @@ def _row(report: AuditReport) -> dict[str, str | int | bool | None]:
         "purged": report.purged,
         "purges_due": report.purges_due,
     }
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, where somebody looks."""
-    from rich.console import Console  # noqa: PLC0415  not loaded for programs
-    from rich.progress import Progress  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("auditing blocks", total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)

@@ -34,6 +34,7 @@ COMMANDS = {
     "watch": "watching",
     "tx": "transactions",
     "verify": "verification",
+    "receipt": "receipts",
     "audit": "auditing",
     "erase": "erasing",
     "operator": "operator",

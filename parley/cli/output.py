@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import typer
 
-__all__ = ["complain", "moment", "printable", "show", "show_json"]
+__all__ = ["complain", "moment", "printable", "progress_bar", "show", "show_json"]
 
 Value = str | int | bool | None
 
@@ -45,3 +46,18 @@ def show_json(value: Mapping[str, object]) -> None:
 def complain(text: str) -> None:
     """One line on standard error."""
     typer.echo(f"parley: {printable(text, 2_000)}", err=True)
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on standard error, where somebody looks; what it gives is told how many of how many are done."""
+    from rich.console import Console  # noqa: PLC0415  not loaded for programs
+    from rich.progress import Progress  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
