@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from parley.keystore import Keystore
     from parley.outbox import CONTENT_LIMIT
     from parley.reading import Reader
+    from parley.receipt_folder import ReceiptFolder
     from parley.schemas import Party
     from parley.sealed_address import Hidden
 
@@ -53,6 +54,7 @@ __all__ = [
     "Participant",
     "Party",
     "Reader",
+    "ReceiptFolder",
     "Received",
     "RefusedError",
     "Signatory",
@@ -91,6 +93,7 @@ _HOMES = {
     "Keystore": "keystore",
     "Party": "schemas",
     "Reader": "reading",
+    "ReceiptFolder": "receipt_folder",
     "Hidden": "sealed_address",
 }
 

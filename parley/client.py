@@ -45,6 +45,7 @@ from parley.schemas import (
     ChannelEpoch,
     FinishRule,
     Message,
+    MessageId,
     Party,
     Reference,
     Rejection,
@@ -81,6 +82,7 @@ def connect(
     answer_within: float = 60.0,
     resend_after: float = 5.0,
     clock: Callable[[], int] | None = None,
+    keep: Callable[[MessageId, bytes], None] | None = None,
 ) -> Participant:
     """A connection for ``participant``, who signs with ``key``; enter it with ``async with``.
 
@@ -89,7 +91,8 @@ def connect(
     demands more than one key. ``decryptor`` holds our encryption keys; without it nothing private can be said or read.
     ``operator`` is the entry that lists the router's encryption keys, to which hidden parties'
     addresses are sealed. A message without an answer is sent again, the same bytes, every
-    ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch.
+    ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch. ``keep`` is given the
+    receipt of each message of ours, verified, with its id: such as a :class:`parley.ReceiptFolder`.
     """
     return Participant(
         transport,
@@ -102,6 +105,7 @@ def connect(
         answer_within=answer_within,
         resend_after=resend_after,
         clock=clock or (lambda: time.time_ns() // 1_000_000),
+        keep=keep,
     )
 
 
@@ -126,6 +130,7 @@ class Participant:
         answer_within: float,
         resend_after: float,
         clock: Callable[[], int],
+        keep: Callable[[MessageId, bytes], None] | None,
     ) -> None:
         self.participant = participant
         self.address = address
@@ -137,7 +142,9 @@ class Participant:
         self._operator = operator
         self._keys = keys
         self._clock = clock
-        self._outbox = Outbox(transport, keys, answer_within=answer_within, resend_after=resend_after)
+        self._outbox = Outbox(
+            transport, keys, answer_within=answer_within, resend_after=resend_after, keep=keep
+        )
         self._book = Book(participant, directory, self._outbox.envelopes)
         self._deals: dict[TransactionId, Deal] = {}
         self._hidden: dict[str, str] = {}

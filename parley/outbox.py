@@ -16,7 +16,7 @@ from parley.lifecycle import well_formed
 from parley.schemas import Message, MessageId, TransactionId, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from parley.deal import Accepted
     from parley.transport import Transport
@@ -43,13 +43,23 @@ class Outbox:
     """What one participant has sent and has no answer to."""
 
     def __init__(
-        self, transport: Transport, keys: Sequence[Signatory], *, answer_within: float, resend_after: float
+        self,
+        transport: Transport,
+        keys: Sequence[Signatory],
+        *,
+        answer_within: float,
+        resend_after: float,
+        keep: Callable[[MessageId, bytes], None] | None = None,
     ) -> None:
-        """Sign with each of the keys; give up after ``answer_within`` seconds; send the same bytes again every ``resend_after``."""
+        """Sign with each of the keys; give up after ``answer_within`` seconds; send the same bytes again every ``resend_after``.
+
+        ``keep`` is given every receipt, before the answer is told.
+        """
         self._transport = transport
         self._keys = keys
         self._answer_within = answer_within
         self._resend_after = resend_after
+        self._keep = keep
         self._sent: dict[MessageId, _Sent] = {}
         self._resting: dict[MessageId, float] = {}
         """When those are sent again that came too early, in seconds of the monotonic clock."""
@@ -90,7 +100,9 @@ class Outbox:
             self.envelopes.pop(identity, None)
 
     def answer(self, identity: MessageId, accepted: Accepted) -> None:
-        """The message was accepted; nothing happens if nobody waits for it."""
+        """The message was accepted; where nobody waits for it, its receipt is kept all the same."""
+        if self._keep is not None:
+            self._keep(identity, accepted.receipt)
         sent = self._sent.get(identity)
         if sent is not None and not sent.answer.done():
             sent.answer.set_result(accepted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +23,7 @@ from parley.cli.options import (
     profile_of,
     read_file,
     signatory_of,
+    write_file,
 )
 from parley.cli.output import moment, printable, show, show_json
 from parley.cli.telling import ACCESS
@@ -30,6 +32,7 @@ from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, Timed
 from parley.errors import ParleyError
 from parley.identifiers import parse_transaction_id, shown_name, transaction_text
 from parley.kafka import KafkaTransport
+from parley.schemas import MessageId
 from parley.sealed_address import Hidden
 
 __all__ = ["channel_of", "connection", "duration", "register"]
@@ -86,6 +89,10 @@ def send(
         Path | None, typer.Option("--file", help="Send this file's content; - is standard input.")
     ] = None,
     content_type: Annotated[str | None, typer.Option(help="Media type of the content.")] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option("--receipt", help="Write the operator's receipt to this file, for `parley receipt`."),
+    ] = None,
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -106,8 +113,12 @@ def send(
     content, media_type = _content(text, file, content_type)
     within = duration(deadline)
 
+    receipts: dict[MessageId, bytes] = {}
+    if receipt is not None and receipt.exists():
+        raise ParleyError(f"{receipt} exists already; choose another name for the receipt")
+
     async def say() -> Accepted | Deal:
-        async with connection(profile, password_file) as me:
+        async with connection(profile, password_file, keep=receipts.__setitem__) as me:
             group = None if channel is None else channel_of(me, channel)
             if others:
                 return await me.open(
@@ -137,6 +148,9 @@ def send(
     done = asyncio.run(say())
     said = done if isinstance(done, Deal) else done.deal
     message = said.messages[-1]
+    if receipt is not None:
+        ours = done.message if isinstance(done, Accepted) else said.messages[0]
+        write_file(receipt, receipts[ours.message_id])
     result = {**_message_row(said, message), "outcome": said.outcome, "waiting_on": list(said.waiting_on)}
     if isinstance(done, Accepted):
         result["block_by"] = done.block_by
@@ -230,7 +244,9 @@ def waiting(
             )
 
 
-def connection(profile: Path, password_file: Path | None) -> Participant:
+def connection(
+    profile: Path, password_file: Path | None, *, keep: Callable[[MessageId, bytes], None] | None = None
+) -> Participant:
     """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`."""
     settings = profile_of(profile)
     keys = None if settings.keystore is None else keystore_of(settings, password_file)
@@ -241,6 +257,7 @@ def connection(profile: Path, password_file: Path | None) -> Participant:
         decryptor=keys,
         registrar=settings.registrar,
         address=settings.address,
+        keep=keep,
     )
 
 

@@ -82,15 +82,24 @@ def test_two_banks_join_and_agree_and_a_regulator_watches(
     assert isinstance(joined["directory_version"], int)
 
     # Negotiating.
-    (opened,) = a.run(capsys, "send", "shall we?", "--to", "cli-b", "--kind", "negotiation")
+    receipt = str(a.file("opening.receipt"))
+    (opened,) = a.run(
+        capsys, "send", "shall we?", "--to", "cli-b", "--kind", "negotiation", "--receipt", receipt
+    )
     identity = str(opened["transaction"])
+    (promise,) = a.run(capsys, "receipt", "verify", receipt)
+    assert (promise["operator"], promise["message_id"]) == ("operator", opened["message_id"])
     (received,) = b.run(capsys, "inbox", "--once")
     assert (received["transaction"], received["content"]) == (identity, "shall we?")
     assert b.run(capsys, "inbox", "--once") == []
     (due,) = b.run(capsys, "waiting")
     assert due["waiting_on"] == ["cli-b"]
-    (finished,) = b.run(capsys, "send", "we shall", "--deal", identity, "--finish")
+    assert "exists already" in b.fail(capsys, "send", "we shall", "--deal", identity, "--receipt", receipt)
+    receipt = str(b.file("answer.receipt"))
+    (finished,) = b.run(capsys, "send", "we shall", "--deal", identity, "--finish", "--receipt", receipt)
     assert finished["outcome"] == "FINISHED"
+    (promise,) = b.run(capsys, "receipt", "verify", receipt)
+    assert (promise["sender"], promise["block_by"]) == ("cli-b", finished["block_by"])
     assert "not open" in b.fail(capsys, "send", "and another thing", "--deal", identity)
     assert a.run(capsys, "waiting") == []
 
