@@ -21,20 +21,18 @@ from typing import Final, NamedTuple
 
 from parley import merkle
 from parley.blocks import Block, BlockStore
-from parley.directory import Directory, change_of
-from parley.erasure import event_in
-from parley.errors import ProofError, WireError
-from parley.evidence import (
-    Judgement,
+from parley.contradiction import (
     Promised,
-    blocks_before,
     cut_fault,
-    judge_evidence,
     lists,
     neighbour_fault,
     promised_by,
     record_fault,
 )
+from parley.directory import Directory, change_of
+from parley.erasure import event_in
+from parley.errors import ProofError, WireError
+from parley.evidence import Judgement, blocks_before, judge_evidence
 from parley.lookup import Lookup, Place
 from parley.proof import VerifiedMessage, covered_to, make_proof, verify_proof
 from parley.receipts import contradiction_in, prove_signer, read_receipt
@@ -47,6 +45,7 @@ from parley.schemas import (
     FirehoseEvent,
     Hash,
     MessageId,
+    PlacedHeader,
     Receipt,
     SealedRecord,
     decode,
@@ -200,7 +199,7 @@ class _Search:
         self._lookup = Lookup(store)
         self._newest = store.header(len(store) - 1)
         self._directory = directory_in(store, registrar)
-        self._signer = prove_signer(receipt, self._directory)
+        prove_signer(receipt, self._directory)
 
     def result(self, progress: Callable[[int, int], None] | None) -> Kept | Broken | TooEarly:
         if contradiction_in(self._receipt, self._directory):
@@ -245,27 +244,29 @@ class _Search:
         """The evidence, judged as a third party will."""
         store, receipt = self._store, self._receipt
         assert receipt.event is not None
-        header = store.header(what.height)
         blocks: tuple[BareBlock, ...] = ()
         if what.breach == "ABSENT" and promised is not None:
             blocks = self._enclosed(what.height, promised)
-        reaches = min(self._directory.version, _judged_by(promised))
         evidence = encode(
             Evidence(
                 what.breach,
                 encode(receipt._replace(event=None)),
                 receipt.event,
-                store.encoded_header(what.height),
-                tuple(map(Hash, store.log.inclusion_path(what.height))),
+                self._logged(what.height),
                 what.record,
                 what.neighbour,
                 blocks,
                 store.note,
-                self._lookup.directory(max(header.directory_version, reaches, self._signer.key.since)),
+                self._logged(self._newest.height),
+                self._lookup.directory(self._newest.directory_version),
             )
         )
         judgement = judge_evidence(evidence, store.log_key, self._registrar, store)
         return Broken(evidence, judgement, late)
+
+    def _logged(self, height: int) -> PlacedHeader:
+        path = tuple(map(Hash, self._store.log.inclusion_path(height)))
+        return PlacedHeader(self._store.encoded_header(height), path)
 
     def _enclosed(self, height: int, promised: Promised) -> tuple[BareBlock, ...]:
         """The blocks that the event is absent from, oldest first; none where its block does not cover it, or they are too many."""
@@ -324,7 +325,3 @@ def _contradictions(block: Block, promised: Promised) -> Iterator[_Contradiction
 def _sealed_record(block: Block, leaf_index: int) -> SealedRecord:
     path = merkle.inclusion_path(block.leaf_hashes(), leaf_index)
     return SealedRecord(block.leaves()[leaf_index], leaf_index, tuple(map(Hash, path)))
-
-
-def _judged_by(promised: Promised | None) -> int:
-    return 0 if promised is None else promised.event.directory_version

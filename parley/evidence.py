@@ -12,7 +12,8 @@ One is the receipt, the other a checkpoint of the log. What shows their contradi
   reached it, or here are all leaves of all blocks before it whose cuts have.
 
 An honest operator cannot be accused: every one of these breaks a rule that ``parley.audit`` holds blocks to, or the promised
-time. Judging takes the log's key and no connection; where an absence is too large for a file, it takes the blocks besides.
+time. The directory by which receipt and message are judged is the one that the log itself commits to, at least up to the version
+that the event names; where no block covers that, up to the newest. Judging takes the log's key and no connection; where an absence is too large for a file, it takes the blocks besides.
 Finding the evidence is ``parley.claim``'s affair.
 """
 
@@ -20,65 +21,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from parley import merkle
 from parley.blocks import BlockStore, header_hash
 from parley.checkpoint import Checkpoint, open_checkpoint
+from parley.contradiction import (
+    Promised,
+    cut_fault,
+    lists,
+    neighbour_fault,
+    promised_by,
+    record_fault,
+)
 from parley.errors import ProofError, WireError
-from parley.firehose import chain_hash, event_digest
+from parley.firehose import event_digest
 from parley.note import VerifierKey, parse_verifier_key
-from parley.proof import carried_message, covered_to, listed_event, proved_directory, step
-from parley.receipts import Signer, contradiction_in, prove_signer, read_receipt
+from parley.proof import covered_to, proved_directory, step
+from parley.receipts import Signer, contradiction_in, judged_by, prove_signer, read_receipt
 from parley.schemas import (
     BareBlock,
     BlockHeader,
     Breach,
     Evidence,
     FirehoseEvent,
-    Hash,
+    PlacedHeader,
     Receipt,
     TransactionRecord,
     decode,
     encode,
 )
 
-__all__ = [
-    "EVIDENCE_BYTES",
-    "Judgement",
-    "Promised",
-    "blocks_before",
-    "cut_fault",
-    "judge_evidence",
-    "lists",
-    "neighbour_fault",
-    "promised_by",
-    "record_fault",
-]
+__all__ = ["EVIDENCE_BYTES", "Judgement", "blocks_before", "judge_evidence"]
 
 EVIDENCE_BYTES: Final = 64 * 1024 * 1024
 """An evidence file is at most this large."""
-
-
-class Promised(NamedTuple):
-    """The event that a receipt promises."""
-
-    event: FirehoseEvent
-    encoded: bytes
-    digest: Hash
-    block_by: int
-
-    @property
-    def chain(self) -> Hash:
-        """h(n) for the event at n."""
-        return chain_hash(self.event.chain, self.digest)
-
-
-def promised_by(receipt: Receipt) -> Promised:
-    """The event of a receipt that holds it; raises WireError where that is none."""
-    assert receipt.event is not None
-    event = decode(receipt.event, FirehoseEvent)
-    return Promised(event, receipt.event, receipt.event_digest, receipt.block_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +100,18 @@ def judge_evidence(
     with step("checkpoint"):
         checkpoint = open_checkpoint(evidence.checkpoint, key, alone=True)
     with step("block"):
-        header = decode(evidence.header, BlockHeader)
-        leaf = merkle.leaf_hash(evidence.header)
-        merkle.verify_inclusion(leaf, header.height, checkpoint.size, evidence.log_path, checkpoint.root)
-    directory = proved_directory(evidence.directory, header, registrar, further=True)
+        header = _logged(evidence.shown_by, checkpoint)
+        covering = _logged(evidence.directory_of, checkpoint)
+    directory = proved_directory(evidence.directory, covering, registrar)
     with step("receipt"):
         receipt = read_receipt(evidence.receipt, evidence.event)
         if receipt == decode(evidence.receipt, Receipt):
             raise ProofError("it holds its event twice")
         signer = prove_signer(receipt, directory)
+        if directory.version < judged_by(receipt) and covering.height != checkpoint.size - 1:
+            raise ProofError(
+                "the directory here does not reach as far as the event was judged by, and is not the log's newest"
+            )
         contradiction = contradiction_in(receipt, directory)
         if contradiction is not None and evidence.breach != "RECEIPT":
             raise ProofError(f"{contradiction}; that is another breach than the file says")
@@ -143,6 +123,14 @@ def judge_evidence(
                 "what is here does not contradict the receipt; the operator is accused of nothing"
             )
     return Judgement(evidence.breach, detail, receipt, signer, header, checkpoint)
+
+
+def _logged(placed: PlacedHeader, checkpoint: Checkpoint) -> BlockHeader:
+    """A header that stands in the log at its height."""
+    header = decode(placed.header, BlockHeader)
+    leaf = merkle.leaf_hash(placed.header)
+    merkle.verify_inclusion(leaf, header.height, checkpoint.size, placed.log_path, checkpoint.root)
+    return header
 
 
 def _check_parts(evidence: Evidence) -> None:
@@ -194,70 +182,6 @@ def _sealed_record(evidence: Evidence, header: BlockHeader) -> TransactionRecord
     return decode(sealed.leaf, TransactionRecord)
 
 
-# What contradicts a receipt; each tells it, or gives None.
-
-
-def lists(record: TransactionRecord, promised: Promised) -> bool:
-    """Whether a record lists the event, wherever."""
-    return any(listed.digest == promised.digest for listed in record.events)
-
-
-def record_fault(header: BlockHeader, record: TransactionRecord, promised: Promised) -> str | None:
-    """How a record in the header's block contradicts the receipt; ``None`` where it lists the event well, or has nothing to do
-    with it.
-    """
-    event = promised.event
-    where = f"in block {header.height}"
-    if lists(record, promised):
-        try:
-            _, index = listed_event(promised.encoded, record)
-            carried_message(event, index, record)
-        except ProofError as error:
-            return f"{where} its transaction stands in a way that does not prove it ({error})"
-        if covered_to(header, record.pipeline) < record.events[-1].sequence:
-            return f"block {header.height} holds its transaction, and does not cover the end of it"
-        if header.directory_version < event.directory_version:
-            return f"block {header.height} holds it, and not the directory by which it was judged"
-        return None
-    if record.pipeline != event.pipeline or not record.events:
-        return None
-    if any(listed.sequence == event.sequence for listed in record.events):
-        return f"{where} another event stands at place {event.sequence} of pipeline {event.pipeline}"
-    first, last = record.events[0].sequence, record.events[-1].sequence
-    if record.transaction_id == event.transaction_id and first < event.sequence < last:
-        return f"{where} its transaction, from event {first} to event {last}, stands without it"
-    return None
-
-
-def cut_fault(header: BlockHeader, promised: Promised) -> str | None:
-    """How a header's cut at the event, or just before it, contradicts the receipt."""
-    event = promised.event
-    for cut in header.cuts:
-        if cut.pipeline == event.pipeline:
-            if cut.sequence == event.sequence and cut.chain != promised.chain:
-                return _other_history(f"the cut of block {header.height}", event.sequence)
-            if cut.sequence == event.sequence - 1 and cut.chain != event.chain:
-                return _other_history(f"the cut of block {header.height}", event.sequence - 1)
-    return None
-
-
-def neighbour_fault(neighbour: FirehoseEvent, digest: Hash, promised: Promised) -> str | None:
-    """How the event before or after, of this digest, contradicts the receipt by the chain hash that it carries or leads to."""
-    event = promised.event
-    if neighbour.pipeline != event.pipeline:
-        return None
-    teller = f"event {neighbour.sequence} of pipeline {event.pipeline}"
-    if neighbour.sequence == event.sequence + 1 and neighbour.chain != promised.chain:
-        return _other_history(teller, event.sequence)
-    if neighbour.sequence == event.sequence - 1 and chain_hash(neighbour.chain, digest) != event.chain:
-        return _other_history(teller, event.sequence - 1)
-    return None
-
-
-def _other_history(teller: str, sequence: int) -> str:
-    return f"{teller} commits to another history up to event {sequence}"
-
-
 def _late(header: BlockHeader, promised: Promised) -> str | None:
     late = header.sealed_at - promised.block_by
     return f"block {header.height}, which holds it, was sealed {late} ms after that" if late > 0 else None
@@ -286,7 +210,7 @@ def _absent(
             "the blocks that the message is absent from are too large for the file; give the log's block store besides (--store)"
         )
     else:
-        if store.encoded_header(header.height) != evidence.header:
+        if store.encoded_header(header.height) != evidence.shown_by.header:
             raise ProofError(f"the block store has another block {header.height}; give that of the same log")
         before = blocks_before(store, header.height, promised)
     count = _walk(before, header, promised)

@@ -282,16 +282,9 @@ def carried_message(event: FirehoseEvent, index: int, record: TransactionRecord)
         return envelope, message
 
 
-def proved_directory(
-    records: Sequence[bytes], header: BlockHeader, pinned: bytes | None, *, further: bool = False
-) -> Directory:
-    """The directory that the header covers, from the pinned key on, or from the one that it began with.
-
-    With ``further``, records may go on after what the header covers: these are believed by their own signatures alone.
-
-    Raises:
-        ProofError: the records do not lead to what the header states, or break a rule of admission.
-
+def proved_directory(records: Sequence[bytes], header: BlockHeader, pinned: bytes | None) -> Directory:
+    """The directory that the header covers, from the pinned key on, or from the one that it began with; raises ProofError where
+    the records do not lead to what the header states, or break a rule of admission.
     """
     with step("directory"):
         if not records:
@@ -305,16 +298,11 @@ def proved_directory(
         if pinned is not None and all(key.public_key != pinned for key in first.signing_keys):
             raise ProofError(f"{first.legal_name} does not have the registrar's key that you trust")
         directory = Directory(first.signing_keys[0].public_key if pinned is None else pinned)
-        stated = (header.directory_version, header.directory_chain)
-        reached = (directory.version, directory.chain) == stated
         for record in records:
-            if reached and not further:
-                break
             directory.apply(record)
-            reached = reached or (directory.version, directory.chain) == stated
-        if not reached or (directory.version != len(records)):
+        if (directory.version, directory.chain) != (header.directory_version, header.directory_chain):
             raise ProofError(
-                f"its records lead to version {len(records)}, but not to what block {header.height} states for"
+                f"its records lead to version {directory.version}, but not to what block {header.height} states for"
                 f" version {header.directory_version}"
             )
         return directory

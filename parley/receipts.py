@@ -37,6 +37,7 @@ __all__ = [
     "Signer",
     "contradiction_in",
     "issue_receipts",
+    "judged_by",
     "prove_promise",
     "prove_signer",
     "read_receipt",
@@ -189,7 +190,7 @@ def prove_signer(receipt: Receipt, directory: Directory) -> Signer:
         ProofError: the path or the signature does not fit, or the key was no operator's.
 
     """
-    at = min(_judged_by(receipt), directory.version)
+    at = min(judged_by(receipt), directory.version)
     held = directory.holder(receipt.key_id)
     if held is not None and held.signs and (held.until is None or held.until > at):
         placed = directory.entry_at(held.participant, max(at, held.since))
@@ -244,8 +245,8 @@ def prove_promise(receipt: Receipt, directory: Directory) -> Promise:
     return Promise(receipt, event, spoken, signer)
 
 
-def _judged_by(receipt: Receipt) -> int:
-    """The directory version that the event names; the first where it names none that there can be."""
+def judged_by(receipt: Receipt) -> int:
+    """The directory version by which a receipt's event was judged; the first where it names none that there can be."""
     try:
         return max(decode(receipt.event or b"", FirehoseEvent).directory_version, 1)
     except WireError:

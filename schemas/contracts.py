@@ -397,6 +397,11 @@ class Proof(NamedTuple):
     directory: tuple[bytes, ...] = ()
 
 
+class PlacedHeader(NamedTuple):
+    header: bytes
+    log_path: tuple[Hash, ...]
+
+
 class SealedRecord(NamedTuple):
     leaf: bytes
     leaf_index: int
@@ -412,10 +417,10 @@ class Evidence(NamedTuple):
     breach: Breach
     receipt: bytes
     event: bytes
-    header: bytes
-    log_path: tuple[Hash, ...]
+    shown_by: PlacedHeader
     record: SealedRecord | None
     neighbour: bytes | None
     blocks: tuple[BareBlock, ...]
     checkpoint: bytes
+    directory_of: PlacedHeader
     directory: tuple[bytes, ...]

@@ -20,6 +20,7 @@ from deploy.backbone import Participant as Joining
 from deploy.folder import CHECKOUT
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
+from parley.claim import Kept, claim, receipt_in
 from parley.deal import Deal
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
 from parley.errors import CursorError, FirehoseError, ProofError
@@ -29,7 +30,7 @@ from parley.kafka import TopicReader
 from parley.lookup import Lookup, Place
 from parley.note import NoteSigner
 from parley.proof import make_proof, verify_proof
-from parley.schemas import AnchorEvent, Hash, TransactionId, encode
+from parley.schemas import AnchorEvent, FirehoseEvent, Hash, Receipt, TransactionId, decode, encode, is_a
 from streams.catalogue import ANCHORS, DELIVERIES, FIREHOSE, INGEST, Role, inbox_topic
 from streams.writer import write
 from tests.fix_backbone import RunningBackbone, entry_of
@@ -163,6 +164,19 @@ def sealed(
     made.stop()
 
 
+def proved_by_receipts(sealed: Sealed, deal: Deal, *banks: str) -> Iterator[bytes]:
+    """What the banks' receipts of a deal prove, held against the store."""
+    for bank in banks:
+        for record in sealed.running.reader().read_partition(inbox_topic(bank), 0):
+            value = record.value() or b""
+            if is_a(value, Receipt):
+                receipt = receipt_in(value, store=sealed.store())
+                if decode(receipt.event or b"", FirehoseEvent).transaction_id == deal.id:
+                    found = claim(sealed.store(), receipt, sealed.running.registrar)
+                    assert isinstance(found, Kept)
+                    yield verify_proof(found.proof, sealed.signer.verifier_key).message.content
+
+
 async def negotiate(running: RunningBackbone, *words: bytes) -> Deal:
     """A finished deal of alice's and bob's on pipeline 0, in which they say these words in turn."""
     async with running.connect("alice") as alice, running.connect("bob") as bob:
@@ -234,6 +248,9 @@ def test_a_body_goes_from_blocks_and_topics_on_a_statement_and_everything_goes_o
     assert (report.purged, report.purges_due) == (1, 0)
     log_key = str(sealed.signer.verifier_key)
     assert verify_proof(before, log_key).message.content == BODY
+
+    # What the router promised was kept, and who has a receipt proves it, of what was purged too.
+    assert sorted(proved_by_receipts(sealed, deal, "alice", "bob")) == [b"done", BODY, b"hello"]
 
     # The topics' past goes once a chain vouches for the blocks, and no further than is sealed.
     code, told = sealed.trim(capsys, "--statement", statement)

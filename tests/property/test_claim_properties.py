@@ -21,6 +21,7 @@ from parley.schemas import (
     Evidence,
     FirehoseEvent,
     Hash,
+    PlacedHeader,
     Receipt,
     SealedRecord,
     TransactionId,
@@ -145,6 +146,9 @@ def accusations(operator: Operator, receipt: Receipt) -> Iterator[Evidence]:
     store = operator.store()
     blocks = list(store.blocks())
 
+    def logged(height: int) -> PlacedHeader:
+        return PlacedHeader(store.encoded_header(height), tuple(map(Hash, store.log.inclusion_path(height))))
+
     def accuse(
         breach: Breach,
         height: int,
@@ -156,12 +160,12 @@ def accusations(operator: Operator, receipt: Receipt) -> Iterator[Evidence]:
             breach,
             encode(receipt._replace(event=None)),
             receipt.event or b"",
-            store.encoded_header(height),
-            tuple(map(Hash, store.log.inclusion_path(height))),
+            logged(height),
             record,
             neighbour,
             bare,
             store.note,
+            logged(len(store) - 1),
             tuple(operator.ledger.directory_records),
         )
 
