@@ -114,7 +114,7 @@ def told(story: Story, lie: str | None) -> Operator:
     return operator
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(story=stories())
 def test_an_honest_operators_promises_are_kept(story: Story) -> None:
     operator = told(story, None)
@@ -126,7 +126,7 @@ def test_an_honest_operators_promises_are_kept(story: Story) -> None:
 
 
 @pytest.mark.parametrize("lie", LIES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(story=stories())
 def test_every_lie_is_found_and_judged_offline(lie: str, story: Story) -> None:
     operator = told(story, lie)
@@ -187,7 +187,7 @@ def accusations(operator: Operator, receipt: Receipt) -> Iterator[Evidence]:
                 yield accuse("HISTORY", height, record, event)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(story=stories())
 def test_an_honest_operator_cannot_be_accused(story: Story) -> None:
     operator = told(story, None)
@@ -220,7 +220,7 @@ def evidence() -> list[bytes]:
     return list(files.values())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_every_changed_byte_of_evidence_is_refused(data: st.DataObject, evidence: list[bytes]) -> None:
     file = data.draw(st.sampled_from(evidence))
@@ -231,7 +231,7 @@ def test_every_changed_byte_of_evidence_is_refused(data: st.DataObject, evidence
         judge_evidence(bytes(changed), VKEY, REGISTRAR)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_evidence_that_was_cut_or_extended_is_refused(data: st.DataObject, evidence: list[bytes]) -> None:
     file = data.draw(st.sampled_from(evidence))

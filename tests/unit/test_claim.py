@@ -14,11 +14,14 @@ from parley.firehose import event_digest
 from parley.proof import verify_proof
 from parley.receipts import PendingReceipt, issue_receipts, prove_promise
 from parley.schemas import (
+    BareBlock,
     Breach,
     Envelope,
     Evidence,
     FirehoseEvent,
+    Hash,
     MessageId,
+    PlacedHeader,
     Receipt,
     decode,
     encode,
@@ -243,6 +246,82 @@ class TestABrokenPromise:
         operator.pass_promises()
         judged = broken(operator, receipt, "ABSENT")
         assert judged.signer.key.revoked == "COMPROMISED"
+
+
+class TestEvidenceThatIsNone:
+    """An accuser chooses what to show; the judge does not fall for it."""
+
+    def evidence(self, operator: Operator, receipt: Receipt) -> Evidence:
+        """That a receipt contradicts itself, which it does not."""
+        store = operator.store()
+        newest = PlacedHeader(
+            store.encoded_header(len(store) - 1),
+            tuple(map(Hash, store.log.inclusion_path(len(store) - 1))),
+        )
+        return Evidence(
+            "RECEIPT",
+            encode(receipt._replace(event=None)),
+            receipt.event or b"",
+            newest,
+            None,
+            None,
+            (),
+            store.note,
+            newest,
+            tuple(operator.ledger.directory_records),
+        )
+
+    def judge(self, evidence: Evidence) -> Judgement:
+        return judge_evidence(encode(evidence), VKEY, REGISTRAR)
+
+    def test_because_the_receipt_is_good(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        with pytest.raises(ProofError, match="accused of nothing"):
+            self.judge(self.evidence(operator, operator.receipts(deal)[0]))
+
+    def test_because_its_directory_ends_before_the_sender_joined(self, operator: Operator) -> None:
+        operator.ledger.admit("bank-late")
+        deal = operator.ledger.open(0, ("bank-late", "bank-0"))
+        deal.say("bank-0", "FINISH")
+        operator.seal()
+        evidence, store = self.evidence(operator, operator.receipts(deal)[0]), operator.store()
+        older = PlacedHeader(store.encoded_header(0), tuple(map(Hash, store.log.inclusion_path(0))))
+        with pytest.raises(ProofError, match="the directory here does not reach as far"):
+            self.judge(evidence._replace(directory_of=older, directory=evidence.directory[:5]))
+        with pytest.raises(
+            ProofError, match=r"its records lead to version 5, but not to what block 1 states"
+        ):
+            self.judge(evidence._replace(directory=evidence.directory[:5]))
+
+    def test_because_it_holds_more_or_less_than_its_breach_needs(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        receipt = operator.receipts(deal)[0]
+        good = self.evidence(operator, receipt)
+        for wrong in (
+            good._replace(neighbour=b"x"),
+            good._replace(breach="RECORD"),
+            good._replace(breach="LATE"),
+            good._replace(breach="HISTORY", blocks=(BareBlock(b"", ()),)),
+        ):
+            with pytest.raises(ProofError, match="does not hold what shows such a breach, or holds more"):
+                self.judge(wrong)
+        with pytest.raises(ProofError, match="holds its event twice"):
+            self.judge(good._replace(receipt=encode(receipt)))
+
+    def test_because_the_store_beside_it_is_of_another_log(self, operator: Operator, liar: Operator) -> None:
+        deal = operator.ledger.open()
+        operator.ledger.trade()
+        operator.seal()
+        operator.pass_promises()
+        found = claim(operator.store(), operator.receipts(deal)[0], enclosed_bytes=0)
+        assert isinstance(found, Broken)
+        liar.ledger.trade(1)
+        for _ in range(2):
+            liar.pass_promises(0)
+        with pytest.raises(ProofError, match="the block store has another block 2"):
+            judge_evidence(found.evidence, VKEY, store=liar.store())
 
 
 class TestAReceiptThatContradictsItself:
