@@ -31,7 +31,7 @@ from parley.contradiction import (
 )
 from parley.directory import Directory, change_of
 from parley.erasure import event_in
-from parley.errors import ProofError, WireError
+from parley.errors import ProofError, RefusedError, WireError
 from parley.evidence import Judgement, blocks_before, judge_evidence
 from parley.lookup import Lookup, Place
 from parley.proof import VerifiedMessage, covered_to, make_proof, verify_proof
@@ -53,11 +53,23 @@ from parley.schemas import (
     is_a,
 )
 
-__all__ = ["Broken", "Kept", "TooEarly", "claim", "directory_in", "prove_recorded", "receipt_in"]
+__all__ = [
+    "Broken",
+    "Kept",
+    "TooEarly",
+    "claim",
+    "directory_in",
+    "prove_recorded",
+    "prove_resent",
+    "receipt_in",
+]
 
 ENCLOSED_BYTES: Final = 32 * 1024 * 1024
 """Leaves that an evidence file holds at most; what is absent from more is judged with the block store."""
 ENCLOSED_BLOCKS: Final = 65_536
+
+_OVER: Final = frozenset({"UNKNOWN_TRANSACTION", "OPENING_EXPIRED", "CLOSED", "DEADLINE_PASSED"})
+"""Why what was sent too late is refused, whether it was sent before or not."""
 
 
 class Kept(NamedTuple):
@@ -139,14 +151,25 @@ def receipt_in(data: bytes, copy: bytes | None = None, store: BlockStore | None 
 
 
 def prove_recorded(store: BlockStore, message_id: MessageId) -> bytes:
-    """The proof of a message by its id: for whoever sends it again and is told that it is on the record.
-
-    Raises:
-        ProofError: it is in no block, was purged, or the store does not verify.
-
-    """
+    """The proof of a message by its id; raises ProofError where it is in no block, was purged, or the store does not verify."""
     lookup = Lookup(store)
     return make_proof(lookup, lookup.message(message_id))
+
+
+def prove_resent(refused: RefusedError, store: BlockStore) -> bytes:
+    """The proof of a message that was sent again, and refused because it is on the record and its transaction forgotten.
+
+    Raises:
+        RefusedError: the refusal is for something else: it stands.
+        ProofError: as for :func:`prove_recorded`; the refusal stands where the message is in no block.
+
+    """
+    if refused.reason not in _OVER:
+        raise refused
+    try:
+        return prove_recorded(store, refused.rejection.message_id)
+    except ProofError as error:
+        raise error from refused
 
 
 def directory_in(store: BlockStore, registrar: bytes | None = None) -> Directory:

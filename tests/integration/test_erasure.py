@@ -20,16 +20,18 @@ from deploy.backbone import Participant as Joining
 from deploy.folder import CHECKOUT
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
-from parley.claim import Kept, claim, receipt_in
+from parley.claim import Kept, claim, prove_resent
 from parley.deal import Deal
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
-from parley.errors import CursorError, FirehoseError, ProofError
+from parley.errors import CursorError, FirehoseError, ProofError, RefusedError
+from parley.events import read_spoken
 from parley.firehose import Follower
 from parley.identifiers import parse_transaction_id, transaction_text
 from parley.kafka import TopicReader
 from parley.lookup import Lookup, Place
 from parley.note import NoteSigner
 from parley.proof import make_proof, verify_proof
+from parley.receipts import read_receipt
 from parley.schemas import AnchorEvent, FirehoseEvent, Hash, Receipt, TransactionId, decode, encode, is_a
 from streams.catalogue import ANCHORS, DELIVERIES, FIREHOSE, INGEST, Role, inbox_topic
 from streams.writer import write
@@ -164,17 +166,34 @@ def sealed(
     made.stop()
 
 
-def proved_by_receipts(sealed: Sealed, deal: Deal, *banks: str) -> Iterator[bytes]:
-    """What the banks' receipts of a deal prove, held against the store."""
+def receipts_of(running: RunningBackbone, identity: TransactionId, *banks: str) -> Iterator[Receipt]:
+    """The receipts of a transaction in the banks' inboxes."""
     for bank in banks:
-        for record in sealed.running.reader().read_partition(inbox_topic(bank), 0):
+        for record in running.reader().read_partition(inbox_topic(bank), 0):
             value = record.value() or b""
             if is_a(value, Receipt):
-                receipt = receipt_in(value, store=sealed.store())
-                if decode(receipt.event or b"", FirehoseEvent).transaction_id == deal.id:
-                    found = claim(sealed.store(), receipt, sealed.running.registrar)
-                    assert isinstance(found, Kept)
-                    yield verify_proof(found.proof, sealed.signer.verifier_key).message.content
+                receipt = read_receipt(value)
+                if decode(receipt.event or b"", FirehoseEvent).transaction_id == identity:
+                    yield receipt
+
+
+def proved_by_receipts(sealed: Sealed, deal: Deal, *banks: str) -> Iterator[bytes]:
+    """What the banks' receipts of a deal prove, held against the store."""
+    for receipt in receipts_of(sealed.running, deal.id, *banks):
+        found = claim(sealed.store(), receipt, sealed.running.registrar)
+        assert isinstance(found, Kept)
+        yield verify_proof(found.proof, sealed.signer.verifier_key).message.content
+
+
+async def sent_again(running: RunningBackbone, identity: TransactionId, bank: str) -> RefusedError:
+    """The refusal of the last thing that a bank said in a transaction, when it says it once more."""
+    *_, last = receipts_of(running, identity, bank)
+    spoken = read_spoken(decode(last.event or b"", FirehoseEvent))
+    assert spoken is not None
+    async with running.connect(bank) as me:
+        with pytest.raises(RefusedError) as refused:
+            await me.submit(spoken.message)
+    return refused.value
 
 
 async def negotiate(running: RunningBackbone, *words: bytes) -> Deal:
@@ -250,7 +269,7 @@ def test_a_body_goes_from_blocks_and_topics_on_a_statement_and_everything_goes_o
     assert verify_proof(before, log_key).message.content == BODY
 
     # What the router promised was kept, and who has a receipt proves it, of what was purged too.
-    assert sorted(proved_by_receipts(sealed, deal, "alice", "bob")) == [b"done", BODY, b"hello"]
+    assert sorted(proved_by_receipts(sealed, deal, "alice", "bob")) == [b"done", b"hello", BODY]
 
     # The topics' past goes once a chain vouches for the blocks, and no further than is sealed.
     code, told = sealed.trim(capsys, "--statement", statement)
@@ -262,6 +281,11 @@ def test_a_body_goes_from_blocks_and_topics_on_a_statement_and_everything_goes_o
     assert "trim: pipeline 0 cannot go up to event 1000: " in told
     assert all(sealed.on(*topic) for topic in everywhere)
     wait_until(lambda: time.time() > forgotten_at, lambda: "the deal to be forgotten")
+    # What is sent again now is refused, and proved by what it was on the record.
+    refused = asyncio.run(sent_again(running, deal.id, "bob"))
+    assert "on the record" in refused.detail
+    again = verify_proof(prove_resent(refused, sealed.store()), sealed.signer.verifier_key)
+    assert again.message.content == b"done"
     asyncio.run(
         negotiate(running, b"something else", b"done")
     )  # with which the router writes where it stands

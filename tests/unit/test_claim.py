@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parley.claim import Broken, Kept, TooEarly, claim, directory_in, prove_recorded, receipt_in
-from parley.errors import DirectoryError, ProofError
+from parley.claim import Broken, Kept, TooEarly, claim, directory_in, prove_resent, receipt_in
+from parley.errors import DirectoryError, ProofError, RefusedError
 from parley.evidence import Judgement, judge_evidence
 from parley.firehose import event_digest
 from parley.proof import verify_proof
@@ -22,7 +22,9 @@ from parley.schemas import (
     Hash,
     MessageId,
     PlacedHeader,
+    Reason,
     Receipt,
+    Rejection,
     decode,
     encode,
 )
@@ -494,13 +496,25 @@ def test_a_purged_message_is_proved_by_the_receipts_own_event(tmp_path: Path) ->
         assert kept.message.message_id == receipt.message_id
 
 
-def test_a_message_that_is_refused_as_being_on_the_record_is_proved_by_its_id(operator: Operator) -> None:
-    deal = operator.ledger.trade()
-    operator.seal()
-    receipt = operator.receipts(deal)[2]
-    assert verify_proof(prove_recorded(operator.store(), receipt.message_id), VKEY).message.sequence == 2
-    with pytest.raises(ProofError, match="in none of the 2 blocks"):
-        prove_recorded(operator.store(), MessageId(bytes(32)))
+class TestAMessageThatIsSentAgainAndRefused:
+    def refusal(self, identity: MessageId, reason: Reason = "UNKNOWN_TRANSACTION") -> RefusedError:
+        return RefusedError(Rejection(0, 0, 0, 1, identity, None, "bank-0", reason, False, "detail", None))
+
+    def test_is_proved_where_it_is_on_the_record(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        receipt = operator.receipts(deal)[2]
+        proof = prove_resent(self.refusal(receipt.message_id), operator.store())
+        assert verify_proof(proof, VKEY).message.sequence == 2
+
+    def test_stays_refused_where_it_is_not(self, operator: Operator) -> None:
+        with pytest.raises(ProofError, match="in none of the 1 blocks") as raised:
+            prove_resent(refused := self.refusal(MessageId(bytes(32))), operator.store())
+        assert raised.value.__cause__ is refused
+
+    def test_stays_refused_for_whatever_else_is_wrong(self, operator: Operator) -> None:
+        with pytest.raises(RefusedError, match="BAD_SIGNATURE"):
+            prove_resent(self.refusal(MessageId(bytes(32)), "BAD_SIGNATURE"), operator.store())
 
 
 def test_the_directory_of_a_log_begins_with_the_registrar(operator: Operator) -> None:
