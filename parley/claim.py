@@ -29,22 +29,18 @@ from parley.contradiction import (
     promised_by,
     record_fault,
 )
-from parley.directory import Directory, change_of
-from parley.erasure import event_in
-from parley.errors import ProofError, RefusedError, WireError
+from parley.errors import ProofError, WireError
 from parley.evidence import Judgement, blocks_before, judge_evidence
 from parley.lookup import Lookup, Place
 from parley.proof import VerifiedMessage, covered_to, make_proof, verify_proof
-from parley.receipts import contradiction_in, prove_signer, read_receipt
+from parley.receipts import contradiction_in, prove_signer
+from parley.recorded import directory_in
 from parley.schemas import (
     BareBlock,
     Breach,
-    DirectoryEntry,
-    DirectoryRecord,
     Evidence,
     FirehoseEvent,
     Hash,
-    MessageId,
     PlacedHeader,
     Receipt,
     SealedRecord,
@@ -53,23 +49,11 @@ from parley.schemas import (
     is_a,
 )
 
-__all__ = [
-    "Broken",
-    "Kept",
-    "TooEarly",
-    "claim",
-    "directory_in",
-    "prove_recorded",
-    "prove_resent",
-    "receipt_in",
-]
+__all__ = ["Broken", "Claimant", "Kept", "TooEarly", "claim"]
 
 ENCLOSED_BYTES: Final = 32 * 1024 * 1024
 """Leaves that an evidence file holds at most; what is absent from more is judged with the block store."""
 ENCLOSED_BLOCKS: Final = 65_536
-
-_OVER: Final = frozenset({"UNKNOWN_TRANSACTION", "OPENING_EXPIRED", "CLOSED", "DEADLINE_PASSED"})
-"""Why what was sent too late is refused, whether it was sent before or not."""
 
 
 class Kept(NamedTuple):
@@ -99,105 +83,9 @@ class TooEarly(NamedTuple):
     """Whether the log covers the message's event already, so that its transaction has not ended."""
 
 
-def claim(
-    store: BlockStore,
-    receipt: Receipt,
-    registrar: bytes | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    enclosed_bytes: int = ENCLOSED_BYTES,
-) -> Kept | Broken | TooEarly:
-    """Hold a receipt, with its event, against the log of a block store.
-
-    Args:
-        store: of the operator's log, at its newest checkpoint.
-        receipt: as :func:`receipt_in` gives it.
-        registrar: a public key (32 bytes) that the registrar must have; without it, the log vouches for names.
-        progress: is told how many blocks of how many have been looked through.
-        enclosed_bytes: of leaves that evidence of absence may hold; beyond that it is judged with the store.
-
-    Raises:
-        ProofError: no operator in this log's directory gave the receipt, or the store does not verify.
-        DirectoryError: the log's directory breaks a rule, or does not begin with that registrar.
-
-    """
-    if not len(store):
-        return TooEarly(receipt.block_by, None, covered=False)
-    return _Search(store, receipt, registrar, enclosed_bytes).result(progress)
-
-
-def receipt_in(data: bytes, copy: bytes | None = None, store: BlockStore | None = None) -> Receipt:
-    """The receipt in a file, with its event: its own, or from ``copy`` (event, first receipt or proof), or as a store has it.
-
-    Raises:
-        ProofError: the file is no receipt, or its event is nowhere among these.
-
-    """
-    if copy is not None:
-        return read_receipt(data, event_in(copy))
-    if store is None or not is_a(data, Receipt) or (receipt := decode(data, Receipt)).event is not None:
-        return read_receipt(data)
-    lookup = Lookup(store)
-    try:
-        place = lookup.message(receipt.message_id)
-    except ProofError as error:
-        raise ProofError(
-            f"this receipt is of a message that was sent again and does not hold the event, and {error}; give the first"
-            " receipt, or the event besides (--body)"
-        ) from error
-    return read_receipt(
-        data, store.block(place.height).transactions[place.leaf_index].events[place.event_index]
-    )
-
-
-def prove_recorded(store: BlockStore, message_id: MessageId) -> bytes:
-    """The proof of a message by its id; raises ProofError where it is in no block, was purged, or the store does not verify."""
-    lookup = Lookup(store)
-    return make_proof(lookup, lookup.message(message_id))
-
-
-def prove_resent(refused: RefusedError, store: BlockStore) -> bytes:
-    """The proof of a message that was sent again, and refused because it is on the record and its transaction forgotten.
-
-    Raises:
-        RefusedError: the refusal is for something else: it stands.
-        ProofError: as for :func:`prove_recorded`; the refusal stands where the message is in no block.
-
-    """
-    if refused.reason not in _OVER:
-        raise refused
-    try:
-        return prove_recorded(store, refused.rejection.message_id)
-    except ProofError as error:
-        raise error from refused
-
-
-def directory_in(store: BlockStore, registrar: bytes | None = None) -> Directory:
-    """The directory as far as a store's blocks hold it, from the registrar's pinned key on, or from the one it began with.
-
-    Raises:
-        ProofError: the blocks hold none, or do not verify.
-        DirectoryError: a record breaks a rule; so it does where the key is not that of the first one.
-
-    """
-    records = _records(store)
-    directory = Directory(_first_key(records) if registrar is None else registrar)
-    for record in records:
-        directory.apply(record)
-    return directory
-
-
-def _records(store: BlockStore) -> tuple[bytes, ...]:
-    return Lookup(store).directory(store.header(len(store) - 1).directory_version)
-
-
-def _first_key(records: tuple[bytes, ...]) -> bytes:
-    first = change_of(decode(records[0], DirectoryRecord)) if records else None
-    if not isinstance(first, DirectoryEntry) or not first.signing_keys:
-        raise ProofError(
-            "the log's blocks hold no directory that begins with a registrar; name another store"
-        )
-    return first.signing_keys[0].public_key
+def claim(store: BlockStore, receipt: Receipt, registrar: bytes | None = None) -> Kept | Broken | TooEarly:
+    """Hold one receipt against a log; arguments and errors are those of :class:`Claimant`."""
+    return Claimant(store, registrar).claim(receipt)
 
 
 class _Contradiction(NamedTuple):
@@ -209,67 +97,108 @@ class _Contradiction(NamedTuple):
     neighbour: bytes | None = None
 
 
-class _Search:
-    """One receipt, one log."""
+class Claimant:
+    """Holds receipts against one log; its directory is read and verified once."""
 
     def __init__(
-        self, store: BlockStore, receipt: Receipt, registrar: bytes | None, enclosed_bytes: int
+        self, store: BlockStore, registrar: bytes | None = None, *, enclosed_bytes: int = ENCLOSED_BYTES
     ) -> None:
+        """Read the directory of a log.
+
+        Args:
+            store: of the operator's log, at its newest checkpoint.
+            registrar: a public key (32 bytes) that the registrar must have; without it, the log vouches for names.
+            enclosed_bytes: of leaves that evidence of absence may hold; beyond that it is judged with the store.
+
+        Raises:
+            ProofError: the store or its directory does not verify.
+
+        """
         self._store = store
-        self._receipt = receipt
         self._registrar = registrar
         self._enclosed_bytes = enclosed_bytes
         self._lookup = Lookup(store)
-        self._newest = store.header(len(store) - 1)
-        self._directory = directory_in(store, registrar)
-        prove_signer(receipt, self._directory)
+        self._sealed = directory_in(store, registrar) if len(store) else None
 
-    def result(self, progress: Callable[[int, int], None] | None) -> Kept | Broken | TooEarly:
-        if contradiction_in(self._receipt, self._directory):
-            return self._broken(_Contradiction("RECEIPT", self._newest.height))
-        promised = promised_by(self._receipt)
-        event = promised.event
-        covered = covered_to(self._newest, event.pipeline) >= event.sequence
-        start = (
-            self._store.height_of_event(event.pipeline, event.sequence) if covered else self._newest.height
-        )
+    def claim(
+        self, receipt: Receipt, progress: Callable[[int, int], None] | None = None
+    ) -> Kept | Broken | TooEarly:
+        """What became of the promise of a receipt, which holds its event (:func:`parley.recorded.receipt_in`).
+
+        ``progress`` is told how many blocks of how many have been looked through.
+
+        Raises:
+            ProofError: no operator in the log's directory gave the receipt, or the store does not verify.
+
+        """
+        if self._sealed is None:
+            return TooEarly(receipt.block_by, None, covered=False)
+        newest = self._store.header(len(self._store) - 1)
+        prove_signer(receipt, self._sealed.directory)
+        if contradiction_in(receipt, self._sealed.directory):
+            return self._broken(receipt, _Contradiction("RECEIPT", newest.height))
+        promised = promised_by(receipt)
+        covered = covered_to(newest, promised.event.pipeline) >= promised.event.sequence
+        found = self._looked(receipt, promised, progress, newest.height if not covered else None)
+        if isinstance(found, _Contradiction):
+            return self._broken(receipt, found)
+        if found is not None:
+            return found
+        if newest.sealed_at > promised.block_by:
+            after = self._first_after(promised.block_by)
+            return self._broken(receipt, _Contradiction("ABSENT", after), self._enclosed(after, promised))
+        return TooEarly(promised.block_by, newest.sealed_at, covered)
+
+    def _looked(
+        self,
+        receipt: Receipt,
+        promised: Promised,
+        progress: Callable[[int, int], None] | None,
+        newest: int | None,
+    ) -> Kept | Broken | _Contradiction | None:
+        """What the blocks that cover the event say of it; where none does, the ``newest`` one's cut."""
+        store, event = self._store, promised.event
+        start = store.height_of_event(event.pipeline, event.sequence) if newest is None else newest
         found = [
             _Contradiction("HISTORY", height)
             for height in range(max(start - 1, 0), start + 1)
-            if cut_fault(self._store.header(height), promised)
+            if cut_fault(store.header(height), promised)
         ]
-        for height in range(start, len(self._store)) if covered else ():
-            block = self._store.block(height)
+        for height in range(start, len(store)) if newest is None else ():
+            try:
+                block = store.block(height)
+            except ProofError:
+                if found:
+                    break
+                raise
             if progress is not None:
-                progress(height - start + 1, len(self._store) - start)
+                progress(height - start + 1, len(store) - start)
             for place in _places(block, promised):
-                return self._kept(place, block, promised)
+                return self._kept(receipt, place, block)
             found.extend(_contradictions(block, promised))
             if found and block.header.sealed_at > promised.block_by:
                 break
-        if found:
-            return self._broken(found[0])
-        if self._newest.sealed_at > promised.block_by:
-            return self._broken(_Contradiction("ABSENT", self._first_after(promised.block_by)), promised)
-        return TooEarly(promised.block_by, self._newest.sealed_at, covered)
+        return found[0] if found else None
 
-    def _kept(self, place: Place, block: Block, promised: Promised) -> Kept | Broken:
-        proof = make_proof(self._lookup, place, promised.encoded)
+    def _kept(self, receipt: Receipt, place: Place, block: Block) -> Kept | Broken:
+        proof = make_proof(self._lookup, place, receipt.event)
         kept = Kept(proof, verify_proof(proof, self._store.log_key, self._registrar))
-        if block.header.sealed_at <= promised.block_by:
+        if block.header.sealed_at <= receipt.block_by:
             return kept
         late = _Contradiction("LATE", place.height, _sealed_record(block, place.leaf_index))
-        return self._broken(late, promised, kept)
+        return self._broken(receipt, late, late=kept)
 
     def _broken(
-        self, what: _Contradiction, promised: Promised | None = None, late: Kept | None = None
+        self,
+        receipt: Receipt,
+        what: _Contradiction,
+        blocks: tuple[BareBlock, ...] = (),
+        late: Kept | None = None,
     ) -> Broken:
         """The evidence, judged as a third party will."""
-        store, receipt = self._store, self._receipt
+        store = self._store
         assert receipt.event is not None
-        blocks: tuple[BareBlock, ...] = ()
-        if what.breach == "ABSENT" and promised is not None:
-            blocks = self._enclosed(what.height, promised)
+        assert self._sealed is not None
         evidence = encode(
             Evidence(
                 what.breach,
@@ -280,12 +209,11 @@ class _Search:
                 what.neighbour,
                 blocks,
                 store.note,
-                self._logged(self._newest.height),
-                self._lookup.directory(self._newest.directory_version),
+                self._logged(self._sealed.height),
+                self._sealed.records,
             )
         )
-        judgement = judge_evidence(evidence, store.log_key, self._registrar, store)
-        return Broken(evidence, judgement, late)
+        return Broken(evidence, judge_evidence(evidence, store.log_key, self._registrar, store), late)
 
     def _logged(self, height: int) -> PlacedHeader:
         path = tuple(map(Hash, self._store.log.inclusion_path(height)))

@@ -214,6 +214,9 @@ def _absent(
             raise ProofError(f"the block store has another block {header.height}; give that of the same log")
         before = blocks_before(store, header.height, promised)
     count = _walk(before, header, promised)
+    if count == 0:
+        late = header.sealed_at - promised.block_by
+        return f"block {header.height}, the first that covers it, was sealed {late} ms after that"
     return f"none of the {count} blocks that cover it and were sealed before block {header.height} holds it"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from parley.blocks import BlockStore
-from parley.claim import Broken, Kept, TooEarly, claim, directory_in, prove_recorded, receipt_in
+from parley.claim import Broken, Claimant, Kept, TooEarly
 from parley.cli.options import (
     DEFAULT_PROFILE,
     Json,
@@ -29,6 +29,7 @@ from parley.errors import ParleyError
 from parley.evidence import Judgement, judge_evidence
 from parley.identifiers import transaction_text
 from parley.receipts import Promise, Signer, prove_promise
+from parley.recorded import directory_in, prove_recorded, receipt_in
 from parley.schemas import MessageId
 from parley.web_store import from_url, is_url
 
@@ -51,7 +52,7 @@ def register(app: typer.Typer) -> None:
         help="Hold an operator to what its receipts promise, or find what it kept.", no_args_is_help=True
     )
     receipt.command("verify")(verify)
-    receipt.command("claim")(claim_receipt)
+    receipt.command("claim")(claim_receipts)
     receipt.command("judge")(judge)
     receipt.command("find")(find)
     app.add_typer(receipt, name="receipt")
@@ -88,7 +89,7 @@ def verify(
             raise typer.BadParameter("--store needs --log-key")
         blocks = _store(store, log_key)
         receipt = receipt_in(read_file(file), copy, blocks)
-        directory = directory_in(blocks, registrar_key(registrar))
+        directory = directory_in(blocks, registrar_key(registrar)).directory
     promise = prove_promise(receipt, directory)
     if json:
         show_json({"verified": True, **_promise_row(promise)})
@@ -112,34 +113,60 @@ def verify(
     )
 
 
-def claim_receipt(
-    file: Receipt,
+def claim_receipts(
+    files: Annotated[list[Path], typer.Argument(help="The receipts' files.")],
     store: Location,
     log_key: LogKey,
     registrar: Registrar = None,
     body: Body = None,
     output: Output = None,
+    evidence_only: Annotated[
+        bool,
+        typer.Option(
+            "--evidence-only", help="Write no proofs of what was kept, only evidence of what was not."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Hold a receipt against the log: write the message's proof, or evidence that the operator broke its promise.
+    """Hold receipts against the log: write each message's proof, or evidence that the operator broke its promise.
 
-    Exit code 0 only if the message is in a block in time, and its proof is written. 1 where the promise is broken, and the evidence
-    is written for `parley receipt judge`, or where it is too early to say.
+    Exit code 0 only if every message is in a block in time. 1 where a promise is broken, and the evidence is written for
+    `parley receipt judge`, or where it is too early to say, or a receipt cannot be claimed.
     """
+    if len(files) > 1 and (body is not None or output is not None):
+        raise typer.BadParameter("--body and --output are for one receipt alone")
     blocks = _store(store, log_key)
+    claimant = Claimant(blocks, registrar_key(registrar))
     copy = None if body is None else read_file(body)
-    receipt = receipt_in(read_file(file), copy, blocks)
-    with progress_bar("looking through blocks", quiet=json) as progress:
-        found = claim(blocks, receipt, registrar_key(registrar), progress)
-    name = receipt.message_id.hex()
-    if isinstance(found, Kept):
-        _told_kept(found, output or Path(f"{name}.proof"), json=json)
-    elif isinstance(found, Broken):
-        _told_broken(found, output or Path(f"{name}.evidence"), json=json)
-        raise typer.Exit(1)
-    else:
-        _told_too_early(found, len(blocks), json=json)
-        raise typer.Exit(1)
+    kept = 0
+    for file in files:
+        try:
+            receipt = receipt_in(read_file(file), copy, blocks)
+            with progress_bar("looking through blocks", quiet=json) as progress:
+                found = claimant.claim(receipt, progress)
+            path = _written(found, receipt.message_id.hex(), output, proofs=not evidence_only)
+        except ParleyError as error:
+            complain(f"{file}: {error}")
+            continue
+        if json:
+            show_json({"receipt": str(file), **_claim_row(found, path)})
+        else:
+            show([("receipt", str(file)), *_claim_rows(found, path)])
+        kept += isinstance(found, Kept)
+    raise typer.Exit(0 if kept == len(files) else 1)
+
+
+def _written(
+    found: Kept | Broken | TooEarly, message: str, output: Path | None, *, proofs: bool
+) -> Path | None:
+    """Write what a claim gave, and give the file's path: a proof, or evidence, beside which the proof of what came late stands."""
+    if isinstance(found, TooEarly) or (isinstance(found, Kept) and not proofs):
+        return None
+    path = output or Path(f"{message}.{'proof' if isinstance(found, Kept) else 'evidence'}")
+    write_file(path, found.proof if isinstance(found, Kept) else found.evidence)
+    if isinstance(found, Broken) and found.late is not None and proofs:
+        write_file(path.with_suffix(".proof"), found.late.proof)
+    return path
 
 
 def judge(
@@ -203,62 +230,56 @@ def _directory(profile: Path) -> Directory:
     return read_directory(profile_of(profile))
 
 
-def _told_kept(kept: Kept, path: Path, *, json: bool) -> None:
-    write_file(path, kept.proof)
-    header = kept.message.header
-    if json:
-        show_json(
-            {
-                "result": "kept",
-                "proof": str(path),
-                "block": header.height,
-                "sealed_at": header.sealed_at,
-                "message_id": kept.message.message_id.hex(),
-            }
-        )
-        return
-    show(
-        [
+def _claim_rows(found: Kept | Broken | TooEarly, path: Path | None) -> list[tuple[str, str | None]]:
+    if isinstance(found, Kept):
+        header = found.message.header
+        return [
             ("kept", f"block {header.height} holds the message, sealed at {moment(header.sealed_at)}"),
-            ("proof", f"{path} (`parley verify` tells what it proves)"),
+            ("proof", None if path is None else f"{path} (`parley verify` tells what it proves)"),
         ]
-    )
-
-
-def _told_broken(found: Broken, path: Path, *, json: bool) -> None:
-    write_file(path, found.evidence)
-    proof = None if found.late is None else path.with_suffix(".proof")
-    if proof is not None and found.late is not None:
-        write_file(proof, found.late.proof)
-    if json:
-        files = {"evidence": str(path), "proof": None if proof is None else str(proof)}
-        show_json({"result": "broken", **files, **_judgement_row(found.judgement)})
-        return
-    show(
-        [
+    if isinstance(found, Broken):
+        return [
             ("BROKEN", "the operator did not do what it signed"),
             *_judgement_rows(found.judgement),
             ("evidence", f"{path} (`parley receipt judge` tells what it proves)"),
-            ("proof", None if proof is None else f"{proof}, for what came too late"),
         ]
+    newest = "it has none" if found.sealed_at is None else f"its newest is of {moment(found.sealed_at)}"
+    still = (
+        "by this machine's clock that moment has passed: the log stands still, or its clock is slow. Ask the operator; the"
+        " anchors on chains show since when it has"
     )
+    return [
+        (
+            "too early",
+            f"the log has no block sealed after {moment(found.block_by)}; {newest}. Ask again then",
+        ),
+        ("note", still if _has_passed(found) else None),
+    ]
 
 
-def _told_too_early(found: TooEarly, size: int, *, json: bool) -> None:
-    past = int(time.time() * 1000) > found.block_by
-    if json:
-        row = {"blocks": size, "sealed_at": found.sealed_at, "covered": found.covered, "past": past}
-        show_json({"result": "too early", "ask_after": found.block_by, **row})
-        return
-    newest = "it has no block" if found.sealed_at is None else f"its newest is of {moment(found.sealed_at)}"
-    complain(
-        f"too early to say: the log has no block sealed after {moment(found.block_by)} ({newest}); ask again then"
-    )
-    if past:
-        complain(
-            "by this machine's clock that moment has passed: the log stands still, or its clock is slow. Ask the operator; the"
-            " anchors on chains show since when it has"
-        )
+def _claim_row(found: Kept | Broken | TooEarly, path: Path | None) -> dict[str, object]:
+    if isinstance(found, Kept):
+        return {
+            "result": "kept",
+            "proof": None if path is None else str(path),
+            "block": found.message.header.height,
+            "sealed_at": found.message.header.sealed_at,
+            "message_id": found.message.message_id.hex(),
+        }
+    if isinstance(found, Broken):
+        late = found.late is not None
+        return {"result": "broken", "evidence": str(path), "late": late, **_judgement_row(found.judgement)}
+    return {
+        "result": "too early",
+        "ask_after": found.block_by,
+        "sealed_at": found.sealed_at,
+        "covered": found.covered,
+        "past": _has_passed(found),
+    }
+
+
+def _has_passed(found: TooEarly) -> bool:
+    return int(time.time() * 1_000) > found.block_by
 
 
 def _signer_rows(signer: Signer) -> list[tuple[str, str | None]]:

@@ -20,7 +20,7 @@ from deploy.backbone import Participant as Joining
 from deploy.folder import CHECKOUT
 from parley.audit import AuditReport, audit
 from parley.blocks import BlockStore, from_folder
-from parley.claim import Kept, claim, prove_resent
+from parley.claim import Kept, claim
 from parley.deal import Deal
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
 from parley.errors import CursorError, FirehoseError, ProofError, RefusedError
@@ -32,6 +32,7 @@ from parley.lookup import Lookup, Place
 from parley.note import NoteSigner
 from parley.proof import make_proof, verify_proof
 from parley.receipts import read_receipt
+from parley.recorded import prove_resent
 from parley.schemas import AnchorEvent, FirehoseEvent, Hash, Receipt, TransactionId, decode, encode, is_a
 from streams.catalogue import ANCHORS, DELIVERIES, FIREHOSE, INGEST, Role, inbox_topic
 from streams.writer import write

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from parley.claim import Broken, Kept, TooEarly, claim, directory_in, prove_resent, receipt_in
-from parley.errors import DirectoryError, ProofError, RefusedError
+from blockbuilder.core import cursor_of, seal_block
+from parley.claim import Broken, Claimant, Kept, TooEarly, claim
+from parley.errors import ProofError, RefusedError
 from parley.evidence import Judgement, judge_evidence
 from parley.firehose import event_digest
 from parley.proof import verify_proof
 from parley.receipts import PendingReceipt, issue_receipts, prove_promise
+from parley.recorded import directory_in, prove_resent, receipt_in
 from parley.schemas import (
     BareBlock,
     Breach,
@@ -145,7 +147,10 @@ class TestABrokenPromise:
         operator.ledger.now += 2 * 3_600_000
         operator.ledger.trade()
         operator.seal()
-        assert "none of the 0 blocks" in broken(operator, operator.receipts(deal)[0], "ABSENT").detail
+        assert (
+            "block 0, the first that covers it, was sealed"
+            in broken(operator, operator.receipts(deal)[0], "ABSENT").detail
+        )
 
     def test_a_block_that_comes_too_late_is_evidence_and_proof(self, operator: Operator) -> None:
         deal = operator.ledger.trade()
@@ -226,6 +231,37 @@ class TestABrokenPromise:
         judged = broken(liar, receipt, "HISTORY")
         assert "the cut of block 1 commits to another history up to event 0" in judged.detail
 
+    def test_what_a_header_shows_is_evidence_though_its_block_is_withheld(
+        self, operator: Operator, liar: Operator
+    ) -> None:
+        receipt = operator.receipts(operator.ledger.open())[0]
+        liar.ledger.open(content=b"another opening, which stays open")
+        liar.ledger.trade(1)
+        liar.seal()
+        assert liar.files is not None
+        del liar.files["block/001"]
+        broken(liar, receipt, "HISTORY")
+
+    def test_a_header_that_commits_to_no_directory_hides_nothing(self, operator: Operator) -> None:
+        kept = operator.ledger.trade()
+        operator.seal()
+        left_out = operator.ledger.trade()
+        operator.seal_otherwise(leaving_out(left_out))
+        operator.pass_promises()
+        header = operator.store().header(len(operator.store()) - 1)
+        nonsense = (header.directory_version, Hash(bytes(32)))
+        later = cursor_of(header)
+        operator.write(seal_block([], [], operator.headers[-1], later, nonsense, header.sealed_at))
+        assert isinstance(held_against(operator, operator.receipts(kept)[0]), Kept)
+        broken(operator, operator.receipts(left_out)[0], "ABSENT")
+
+    def test_a_log_that_never_commits_to_a_directory_is_told_to_be_audited(self) -> None:
+        operator = Operator(begun=False)
+        deal = operator.ledger.trade()
+        operator.write(seal_block([], [], None, {}, (3, Hash(bytes(32))), operator.ledger.now))
+        with pytest.raises(ProofError, match="no directory that a header commits to; audit the store"):
+            held_against(operator, operator.receipts(deal)[0])
+
     def test_evidence_too_large_for_a_file_is_judged_with_the_blocks(self, operator: Operator) -> None:
         deal = operator.ledger.open()
         for _ in range(3):
@@ -233,7 +269,7 @@ class TestABrokenPromise:
             operator.seal()
         operator.pass_promises()
         receipt = operator.receipts(deal)[0]
-        found = claim(operator.store(), receipt, enclosed_bytes=300)
+        found = Claimant(operator.store(), enclosed_bytes=300).claim(receipt)
         assert isinstance(found, Broken)
         assert decode(found.evidence, Evidence).blocks == ()
         with pytest.raises(ProofError, match=r"^absent: the blocks .* are too large for the file; give"):
@@ -317,7 +353,7 @@ class TestEvidenceThatIsNone:
         operator.ledger.trade()
         operator.seal()
         operator.pass_promises()
-        found = claim(operator.store(), operator.receipts(deal)[0], enclosed_bytes=0)
+        found = Claimant(operator.store(), enclosed_bytes=0).claim(operator.receipts(deal)[0])
         assert isinstance(found, Broken)
         liar.ledger.trade(1)
         for _ in range(2):
@@ -427,7 +463,7 @@ class TestWhatIsNoReceiptOfThisLog:
     def test_another_registrar(self, operator: Operator) -> None:
         deal = operator.ledger.trade()
         operator.seal()
-        with pytest.raises(DirectoryError):
+        with pytest.raises(ProofError, match=r"^directory: Registrar plc does not have the registrar's key"):
             claim(operator.store(), operator.receipts(deal)[0], signing_key("stranger").public)
 
 
@@ -518,5 +554,6 @@ class TestAMessageThatIsSentAgainAndRefused:
 
 
 def test_the_directory_of_a_log_begins_with_the_registrar(operator: Operator) -> None:
-    assert directory_in(operator.store()).registrar == "registrar"
-    assert directory_in(operator.store(), REGISTRAR).version == operator.ledger.directory.version
+    for sealed in (directory_in(operator.store()), directory_in(operator.store(), REGISTRAR)):
+        assert sealed.directory.registrar == "registrar"
+        assert sealed.records == tuple(operator.ledger.directory_records)

@@ -163,7 +163,7 @@ class TestClaim:
         keep(operator, deal)
         publish(operator)
         told = run("claim", "kept.receipt", *STORE, "--output", "late.evidence", code=1)
-        assert (told["result"], told["breach"], told["proof"]) == ("broken", "LATE", "late.proof")
+        assert (told["result"], told["breach"], told["late"]) == ("broken", "LATE", True)
         assert run("judge", "late.evidence", "--log-key", "log.vkey")["breach"] == "LATE"
         run.text("verify", "late.proof", "--log-key", "log.vkey")
 
@@ -176,15 +176,15 @@ class TestClaim:
         monkeypatch.setattr("parley.cli.receipts.time.time", lambda: receipt.block_by / 1_000 - 1)
         told = run("claim", "kept.receipt", *STORE, code=1)
         assert told == {
+            "receipt": "kept.receipt",
             "result": "too early",
             "ask_after": receipt.block_by,
-            "blocks": 1,
             "sealed_at": operator.store().header(0).sealed_at,
             "covered": False,
             "past": False,
         }
-        soon = run.complaint("claim", "kept.receipt", *STORE)
-        assert "ask again then" in soon
+        soon = run.text("receipt", "claim", "kept.receipt", *STORE, code=1).out
+        assert "Ask again then" in soon
         assert "stands still" not in soon
 
     def test_says_that_a_log_stands_still(
@@ -193,7 +193,8 @@ class TestClaim:
         receipt = keep(operator, operator.ledger.open())
         publish(operator)
         monkeypatch.setattr("parley.cli.receipts.time.time", lambda: receipt.block_by / 1_000 + 1)
-        assert "the log stands still" in run.complaint("claim", "kept.receipt", *STORE)
+        shown = run.text("receipt", "claim", "kept.receipt", *STORE, code=1).out
+        assert "the log stands still" in shown
 
     def test_refuses_a_log_of_another_key(self, operator: Operator, run: Run) -> None:
         keep(operator, operator.ledger.trade())
@@ -215,6 +216,23 @@ class TestClaim:
         publish(operator)
         told = run("claim", "kept.receipt", *STORE, "--body", "first.receipt", "--output", "x", code=1)
         assert told["breach"] == "LATE"
+
+    def test_takes_many_at_once_and_goes_on_where_one_is_none(self, operator: Operator, run: Run) -> None:
+        deal = operator.ledger.trade()
+        operator.seal()
+        publish(operator)
+        names = []
+        for number, receipt in enumerate(operator.receipts(deal)):
+            names.append(f"{number}.receipt")
+            Path(names[-1]).write_bytes(encode(receipt))
+        run.text("receipt", "claim", *names, *STORE, "--evidence-only")
+        assert not list(Path().glob("*.proof"))
+        Path("1.receipt").write_bytes(b"no receipt")
+        shown = run.text("receipt", "claim", *names, *STORE, "--json", code=1)
+        assert [json.loads(line)["receipt"] for line in shown.out.splitlines()] == [names[0], *names[2:]]
+        assert shown.err.startswith("parley: 1.receipt: receipt: not an Avro")
+        assert len(list(Path().glob("*.proof"))) == 3
+        run.complaint("claim", *names, *STORE, "--output", "x", code=2)
 
     def test_replaces_no_file(self, operator: Operator, run: Run) -> None:
         deal = operator.ledger.trade()
