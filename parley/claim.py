@@ -138,8 +138,8 @@ class Claimant:
         if contradiction_in(receipt, self._sealed.directory):
             return self._broken(receipt, _Contradiction("RECEIPT", newest.height))
         promised = promised_by(receipt)
-        covered = covered_to(newest, promised.event.pipeline) >= promised.event.sequence
-        found = self._looked(receipt, promised, progress, newest.height if not covered else None)
+        start = self._first_covering(promised)
+        found = self._looked(receipt, promised, start, progress)
         if isinstance(found, _Contradiction):
             return self._broken(receipt, found)
         if found is not None:
@@ -147,24 +147,23 @@ class Claimant:
         if newest.sealed_at > promised.block_by:
             after = self._first_after(promised.block_by)
             return self._broken(receipt, _Contradiction("ABSENT", after), self._enclosed(after, promised))
-        return TooEarly(promised.block_by, newest.sealed_at, covered)
+        return TooEarly(promised.block_by, newest.sealed_at, start < len(self._store))
 
     def _looked(
         self,
         receipt: Receipt,
         promised: Promised,
+        start: int,
         progress: Callable[[int, int], None] | None,
-        newest: int | None,
     ) -> Kept | Broken | _Contradiction | None:
-        """What the blocks that cover the event say of it; where none does, the ``newest`` one's cut."""
-        store, event = self._store, promised.event
-        start = store.height_of_event(event.pipeline, event.sequence) if newest is None else newest
+        """What the blocks from ``start`` on, which cover the event, say of it, and the cuts around its place."""
+        store = self._store
         found = [
             _Contradiction("HISTORY", height)
-            for height in range(max(start - 1, 0), start + 1)
+            for height in range(max(start - 1, 0), min(start + 1, len(store)))
             if cut_fault(store.header(height), promised)
         ]
-        for height in range(start, len(store)) if newest is None else ():
+        for height in range(start, len(store)):
             try:
                 block = store.block(height)
             except ProofError:
@@ -232,6 +231,13 @@ class Claimant:
                 return ()
             blocks.append(block)
         return tuple(reversed(blocks))
+
+    def _first_covering(self, promised: Promised) -> int:
+        """The first block that covers the event; the log's size where none does."""
+        try:
+            return self._store.height_of_event(promised.event.pipeline, promised.event.sequence)
+        except ProofError:
+            return len(self._store)
 
     def _first_after(self, moment: int) -> int:
         """The first block that was sealed after a moment (ms), the newest one being so."""

@@ -255,6 +255,16 @@ class TestABrokenPromise:
         assert isinstance(held_against(operator, operator.receipts(kept)[0]), Kept)
         broken(operator, operator.receipts(left_out)[0], "ABSENT")
 
+    def test_a_header_whose_cuts_went_back_hides_nothing(self, operator: Operator) -> None:
+        deals = [operator.ledger.trade() for _ in range(2)]
+        operator.seal_otherwise(leaving_out(deals[1]))
+        operator.pass_promises()
+        header = operator.store().header(len(operator.store()) - 1)
+        directory = (header.directory_version, header.directory_chain)
+        operator.write(seal_block([], [], operator.headers[-1], {}, directory, header.sealed_at))
+        assert isinstance(held_against(operator, operator.receipts(deals[0])[0]), Kept)
+        broken(operator, operator.receipts(deals[1])[0], "ABSENT")
+
     def test_a_log_that_never_commits_to_a_directory_is_told_to_be_audited(self) -> None:
         operator = Operator(begun=False)
         deal = operator.ledger.trade()
