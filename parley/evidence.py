@@ -157,9 +157,9 @@ def _broken(
         return cut_fault(header, promised)
     record = _sealed_record(evidence, header)
     if evidence.breach == "RECORD":
-        return record_fault(header, record, promised)
+        return record_fault(header, record, promised, evidence.directory)
     if evidence.breach == "LATE":
-        if not lists(record, promised) or record_fault(header, record, promised):
+        if not lists(record, promised) or record_fault(header, record, promised, evidence.directory):
             return None
         return _late(header, promised)
     assert evidence.neighbour is not None
