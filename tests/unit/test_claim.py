@@ -373,6 +373,14 @@ class TestEvidenceThatIsNone:
         with pytest.raises(ProofError, match="holds its event twice"):
             self.judge(good._replace(receipt=encode(receipt)))
 
+    def test_because_the_log_is_another_operators(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.ledger.admit("other-operator", "OPERATOR", (signing_key("log"),))
+        operator.ledger.now += 2 * 3_600_000
+        operator.seal()
+        with pytest.raises(ProofError, match="given by operator, and the log is other-operator's"):
+            held_against(operator, operator.receipts(deal)[0])
+
     def test_because_the_store_beside_it_is_of_another_log(self, operator: Operator, liar: Operator) -> None:
         deal = operator.ledger.open()
         operator.ledger.trade()
