@@ -15,7 +15,7 @@ not verify, is told as an error: without it neither proof nor evidence can be ma
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -139,7 +139,7 @@ class Claimant:
             return self._broken(receipt, _Contradiction("RECEIPT", newest.height))
         promised = promised_by(receipt)
         start = self._first_covering(promised)
-        found = self._looked(receipt, promised, start, progress)
+        found = self._looked(receipt, promised, start, self._sealed.records, progress)
         if isinstance(found, _Contradiction):
             return self._broken(receipt, found)
         if found is not None:
@@ -154,6 +154,7 @@ class Claimant:
         receipt: Receipt,
         promised: Promised,
         start: int,
+        directory: Sequence[bytes],
         progress: Callable[[int, int], None] | None,
     ) -> Kept | Broken | _Contradiction | None:
         """What the blocks from ``start`` on, which cover the event, say of it, and the cuts around its place."""
@@ -172,9 +173,9 @@ class Claimant:
                 raise
             if progress is not None:
                 progress(height - start + 1, len(store) - start)
-            for place in _places(block, promised):
+            for place in _places(block, promised, directory):
                 return self._kept(receipt, place, block)
-            found.extend(_contradictions(block, promised))
+            found.extend(_contradictions(block, promised, directory))
             if found and block.header.sealed_at > promised.block_by:
                 break
         return found[0] if found else None
@@ -251,21 +252,23 @@ class Claimant:
         return low
 
 
-def _places(block: Block, promised: Promised) -> Iterator[Place]:
+def _places(block: Block, promised: Promised, directory: Sequence[bytes]) -> Iterator[Place]:
     """Where a block holds the event as it should."""
     for leaf_index, sealed in enumerate(block.transactions):
-        if lists(sealed.record, promised) and not record_fault(block.header, sealed.record, promised):
+        if lists(sealed.record, promised) and not record_fault(
+            block.header, sealed.record, promised, directory
+        ):
             digests = [listed.digest for listed in sealed.record.events]
             yield Place(block.header.height, leaf_index, digests.index(promised.digest))
 
 
-def _contradictions(block: Block, promised: Promised) -> Iterator[_Contradiction]:
+def _contradictions(block: Block, promised: Promised, directory: Sequence[bytes]) -> Iterator[_Contradiction]:
     """What in a block says otherwise."""
     height = block.header.height
     event = promised.event
     beside = (event.sequence - 1, event.sequence + 1)
     for leaf_index, sealed in enumerate(block.transactions):
-        if record_fault(block.header, sealed.record, promised):
+        if record_fault(block.header, sealed.record, promised, directory):
             yield _Contradiction("RECORD", height, _sealed_record(block, leaf_index))
         if sealed.record.pipeline != event.pipeline:
             continue

@@ -7,12 +7,22 @@ seals nothing for which one of them tells any. What else a promise is broken by,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from parley.errors import ProofError
-from parley.firehose import chain_hash
+from parley.firehose import chain_hash, event_digest
 from parley.proof import carried_message, covered_to, listed_event
-from parley.schemas import BlockHeader, FirehoseEvent, Hash, Receipt, TransactionRecord, decode
+from parley.schemas import (
+    ZERO_HASH,
+    BlockHeader,
+    DirectoryRecord,
+    FirehoseEvent,
+    Hash,
+    Receipt,
+    TransactionRecord,
+    decode,
+)
 
 __all__ = ["Promised", "cut_fault", "lists", "neighbour_fault", "promised_by", "record_fault"]
 
@@ -43,9 +53,11 @@ def lists(record: TransactionRecord, promised: Promised) -> bool:
     return any(listed.digest == promised.digest for listed in record.events)
 
 
-def record_fault(header: BlockHeader, record: TransactionRecord, promised: Promised) -> str | None:
+def record_fault(
+    header: BlockHeader, record: TransactionRecord, promised: Promised, directory: Sequence[bytes]
+) -> str | None:
     """How a record in the header's block contradicts the receipt; ``None`` where it lists the event well, or has nothing to do
-    with it.
+    with it. ``directory`` are the encoded records, from the first on, that another header of the log commits to.
     """
     event = promised.event
     where = f"in block {header.height}"
@@ -59,6 +71,10 @@ def record_fault(header: BlockHeader, record: TransactionRecord, promised: Promi
             return f"block {header.height} holds its transaction, and does not cover the end of it"
         if header.directory_version < event.directory_version:
             return f"block {header.height} holds it, and not the directory by which it was judged"
+        if header.directory_version <= len(directory) and header.directory_chain != _chain_of(
+            directory[: header.directory_version]
+        ):
+            return f"block {header.height} holds it, and commits to another directory than the log's"
         return None
     if record.pipeline != event.pipeline or not record.events:
         return None
@@ -68,6 +84,13 @@ def record_fault(header: BlockHeader, record: TransactionRecord, promised: Promi
     if record.transaction_id == event.transaction_id and first < event.sequence < last:
         return f"{where} its transaction, from event {first} to event {last}, stands without it"
     return None
+
+
+def _chain_of(directory: Sequence[bytes]) -> Hash:
+    """The chain hash that directory records lead to."""
+    if not directory:
+        return ZERO_HASH
+    return chain_hash(decode(directory[-1], DirectoryRecord).chain, event_digest(directory[-1]))
 
 
 def cut_fault(header: BlockHeader, promised: Promised) -> str | None:

@@ -34,8 +34,10 @@ from parley.contradiction import (
     promised_by,
     record_fault,
 )
+from parley.directory import Directory
 from parley.errors import ProofError, WireError
 from parley.firehose import event_digest
+from parley.keys import key_id
 from parley.note import VerifierKey, parse_verifier_key
 from parley.proof import covered_to, proved_directory, step
 from parley.receipts import Signer, contradiction_in, judged_by, prove_signer, read_receipt
@@ -108,6 +110,7 @@ def judge_evidence(
         if receipt == decode(evidence.receipt, Receipt):
             raise ProofError("it holds its event twice")
         signer = prove_signer(receipt, directory)
+        _check_log(key, signer, directory)
         if directory.version < judged_by(receipt) and covering.height != checkpoint.size - 1:
             raise ProofError(
                 "the directory here does not reach as far as the event was judged by, and is not the log's newest"
@@ -123,6 +126,16 @@ def judge_evidence(
                 "what is here does not contradict the receipt; the operator is accused of nothing"
             )
     return Judgement(evidence.breach, detail, receipt, signer, header, checkpoint)
+
+
+def _check_log(key: VerifierKey, signer: Signer, directory: Directory) -> None:
+    """Demand that the log is not another participant's than the one who gave the receipt, where the directory lists its key."""
+    held = directory.holder(key_id(key.public_key))
+    if held is not None and held.participant != signer.operator.participant:
+        raise ProofError(
+            f"it was given by {signer.operator.participant}, and the log is {held.participant}'s; hold it against its own"
+            " operator's log"
+        )
 
 
 def _logged(placed: PlacedHeader, checkpoint: Checkpoint) -> BlockHeader:
@@ -157,9 +170,9 @@ def _broken(
         return cut_fault(header, promised)
     record = _sealed_record(evidence, header)
     if evidence.breach == "RECORD":
-        return record_fault(header, record, promised)
+        return record_fault(header, record, promised, evidence.directory)
     if evidence.breach == "LATE":
-        if not lists(record, promised) or record_fault(header, record, promised):
+        if not lists(record, promised) or record_fault(header, record, promised, evidence.directory):
             return None
         return _late(header, promised)
     assert evidence.neighbour is not None

@@ -255,6 +255,21 @@ class TestABrokenPromise:
         assert isinstance(held_against(operator, operator.receipts(kept)[0]), Kept)
         broken(operator, operator.receipts(left_out)[0], "ABSENT")
 
+    def test_a_block_that_commits_to_another_directory_is_evidence(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.follow()
+        block = operator.assembly.next_block(operator.headers[-1], operator.ledger.now)
+        assert block is not None
+        nonsense = (block.header.directory_version, Hash(bytes(32)))
+        cuts = cursor_of(block.header)
+        operator.write(
+            seal_block(block.transactions, [], operator.headers[-1], cuts, nonsense, operator.ledger.now)
+        )
+        operator.assembly.sealed(block)
+        operator.pass_promises()
+        judged = broken(operator, operator.receipts(deal)[0], "RECORD")
+        assert "block 1 holds it, and commits to another directory" in judged.detail
+
     def test_a_header_whose_cuts_went_back_hides_nothing(self, operator: Operator) -> None:
         deals = [operator.ledger.trade() for _ in range(2)]
         operator.seal_otherwise(leaving_out(deals[1]))
@@ -357,6 +372,14 @@ class TestEvidenceThatIsNone:
                 self.judge(wrong)
         with pytest.raises(ProofError, match="holds its event twice"):
             self.judge(good._replace(receipt=encode(receipt)))
+
+    def test_because_the_log_is_another_operators(self, operator: Operator) -> None:
+        deal = operator.ledger.trade()
+        operator.ledger.admit("other-operator", "OPERATOR", (signing_key("log"),))
+        operator.ledger.now += 2 * 3_600_000
+        operator.seal()
+        with pytest.raises(ProofError, match="given by operator, and the log is other-operator's"):
+            held_against(operator, operator.receipts(deal)[0])
 
     def test_because_the_store_beside_it_is_of_another_log(self, operator: Operator, liar: Operator) -> None:
         deal = operator.ledger.open()
