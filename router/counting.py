@@ -6,7 +6,6 @@ pipeline is assigned; what was paid of the rates is forgotten then.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -14,52 +13,42 @@ from parley.schemas import TransactionState
 from router.quotas import Standing
 from streams.tally import Tally
 
-__all__ = ["count", "count_open", "keep_standing", "open_by_kind", "standing_of"]
+__all__ = ["count", "count_open", "keep_paid", "open_by_kind", "standing_of"]
 
-_SENDER: Final = "sender/"
+_MESSAGES: Final = "messages/"
+_BYTES: Final = "bytes/"
+_OPENER: Final = "opener/"
 _KIND: Final = "kind/"
 
 
 def standing_of(tally: Tally, speaker: str) -> Standing:
     """How a speaker stands with its quotas."""
-    numbers = tally.get(_SENDER + speaker)
-    return Standing._make(numbers) if numbers else Standing()
+    return Standing(tally.get(_MESSAGES + speaker), tally.get(_BYTES + speaker), tally.get(_OPENER + speaker))
 
 
-def keep_standing(tally: Tally, speaker: str, standing: Standing) -> None:
-    """Note how a speaker stands."""
-    tally.put(_SENDER + speaker, standing if any(standing) else ())
+def keep_paid(tally: Tally, speaker: str, standing: Standing) -> None:
+    """Note what a speaker has paid for."""
+    tally.put(_MESSAGES + speaker, standing.messages_until)
+    tally.put(_BYTES + speaker, standing.bytes_until)
 
 
 def count(tally: Tally, state: TransactionState, change: int) -> None:
     """Count a transaction that has just been opened (1), or has just ended (-1)."""
     terms = state.terms
-    opener = terms.parties[state.opener].participant
-    messages_until, bytes_until, opened = standing_of(tally, opener)
-    keep_standing(tally, opener, Standing(messages_until, bytes_until, opened + change))
-    name = _KIND + terms.kind
-    before = tally.get(name)
-    number = before[0] + change if before else change
-    tally.put(name, (number,) if number else ())
+    tally.add(_KIND + terms.kind, change)
+    tally.add(_OPENER + terms.parties[state.opener].participant, change)
 
 
 def count_open(tally: Tally, states: Iterable[object]) -> None:
     """Count those of the states that are open transactions, as committed."""
-    kinds: Counter[str] = Counter()
-    openers: Counter[str] = Counter()
     for state in states:
         if isinstance(state, TransactionState) and state.outcome is None:
-            kinds[state.terms.kind] += 1
-            openers[state.terms.parties[state.opener].participant] += 1
-    for kind, number in kinds.items():
-        tally.put(_KIND + kind, (number,))
-    for opener, number in openers.items():
-        keep_standing(tally, opener, Standing(open=number))
+            count(tally, state, 1)
     tally.commit()
 
 
 def open_by_kind(tally: Tally) -> Iterator[tuple[str, int]]:
     """How many transactions are open, by their kind."""
-    for name, numbers in tally.items():
+    for name, number in tally.items():
         if name.startswith(_KIND):
-            yield name.removeprefix(_KIND), numbers[0]
+            yield name.removeprefix(_KIND), number

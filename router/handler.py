@@ -42,7 +42,7 @@ from router.core import (
     time_out,
     unproven,
 )
-from router.counting import count, count_open, keep_standing, standing_of
+from router.counting import count, count_open, keep_paid, standing_of
 from router.errors import RecoveryError
 from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
@@ -288,7 +288,7 @@ class Router:
             partition.deferred.append((decision.receipt_to, pending))
             return position
         if decision.standing is not None:
-            keep_standing(partition.tally, speaker, decision.standing)
+            keep_paid(partition.tally, speaker, decision.standing)
         if state is None:
             count(partition.tally, decision.transaction, 1)
         self._accept(partition, transaction_id, decision)

@@ -10,39 +10,50 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Numbers", "Tally"]
-
-Numbers = tuple[int, ...]
+__all__ = ["Tally"]
 
 
 class Tally:
-    """Some numbers under each name, of which everything since the last commit, or since a savepoint, can be undone."""
+    """A number under each name, 0 where there is none; whatever changed since the last commit, or a savepoint, can be undone."""
 
     __slots__ = ("__weakref__", "_before", "_inner", "_numbers")
 
     def __init__(self) -> None:
-        self._numbers: dict[str, Numbers] = {}
+        self._numbers: dict[str, int] = {}
         # What each name written since the last commit, or since the savepoint, had before.
-        self._before: dict[str, Numbers] = {}
-        self._inner: dict[str, Numbers] | None = None
+        self._before: dict[str, int] = {}
+        self._inner: dict[str, int] | None = None
 
-    def get(self, name: str) -> Numbers:
-        """What stands under ``name``; empty where nothing does."""
-        return self._numbers.get(name, ())
+    def get(self, name: str) -> int:
+        """The number under ``name``."""
+        return self._numbers.get(name, 0)
 
-    def items(self) -> Iterator[tuple[str, Numbers]]:
-        """Everything that stands here now, of a moment: safe to read from another thread."""
+    def items(self) -> Iterator[tuple[str, int]]:
+        """Every number but 0, as of one moment: safe to read from another thread."""
         return iter(list(self._numbers.items()))
 
-    def put(self, name: str, numbers: Numbers) -> None:
-        """Set what stands under ``name``, to be undone unless a commit follows; nothing at all where that is empty."""
+    def put(self, name: str, number: int) -> None:
+        """Set the number under ``name``, to be undone unless a commit follows."""
         before = self._before if self._inner is None else self._inner
-        before.setdefault(name, self._numbers.get(name, ()))
-        self._set(name, numbers)
+        if name not in before:
+            before[name] = self._numbers.get(name, 0)
+        self._set(name, number)
 
-    def _set(self, name: str, numbers: Numbers) -> None:
-        if numbers:
-            self._numbers[name] = numbers
+    def add(self, name: str, number: int) -> None:
+        """Add to the number under ``name``, to be undone unless a commit follows."""
+        numbers = self._numbers
+        old = numbers.get(name, 0)
+        before = self._before if self._inner is None else self._inner
+        if name not in before:
+            before[name] = old
+        if old + number:
+            numbers[name] = old + number
+        else:
+            numbers.pop(name, None)
+
+    def _set(self, name: str, number: int) -> None:
+        if number:
+            self._numbers[name] = number
         else:
             self._numbers.pop(name, None)
 
@@ -63,14 +74,14 @@ class Tally:
     def release(self) -> None:
         """Close the savepoint and keep what was put since."""
         inner, self._inner = self._inner, None
-        for name, numbers in (inner or {}).items():
-            self._before.setdefault(name, numbers)
+        for name, number in (inner or {}).items():
+            self._before.setdefault(name, number)
 
     def rollback_to_savepoint(self) -> None:
         """Close the savepoint, if one is open, and undo what was put since."""
         inner, self._inner = self._inner, None
         self._undo(inner or {})
 
-    def _undo(self, before: dict[str, Numbers]) -> None:
-        for name, numbers in before.items():
-            self._set(name, numbers)
+    def _undo(self, before: dict[str, int]) -> None:
+        for name, number in before.items():
+            self._set(name, number)

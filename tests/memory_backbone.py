@@ -29,7 +29,7 @@ from router.core import (
     time_out,
     unproven,
 )
-from router.counting import keep_standing, standing_of
+from router.counting import keep_paid, standing_of
 from router.sealed_addresses import SealedAddresses
 from streams.tally import Tally
 from tests.synthetic_ledger import encryption_key, signing_key
@@ -192,7 +192,7 @@ class MemoryBackbone:
             )
             if isinstance(decision, Accepted):
                 if decision.standing is not None:
-                    keep_standing(pipeline.tally, submission.speaker, decision.standing)
+                    keep_paid(pipeline.tally, submission.speaker, decision.standing)
                 self._append(index, pipeline, key, decision)
                 pending = PendingReceipt(submission.message_id, decision.digest, decision.event, self.now)
                 self._receipt(decision.receipt_to, index, pending)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from parley.errors import RefusedError
 from parley.schemas import FirehoseEvent, Receipt, Rejection, TransactionId, decode_any
 from streams.catalogue import INGEST, ROUTER_STATE
 from streams.connection import KafkaConnection
@@ -251,3 +254,26 @@ def test_the_firehose_heals_what_was_lost(
         log.assert_as_uninterrupted()
         log.assert_delivered()
         tell(log.counts())
+
+
+async def test_a_client_over_its_rate_sends_again_when_it_was_told_to(joined: RunningBackbone) -> None:
+    """And a step that its kind does not admit is refused on the way, which costs nothing of the rate."""
+    joined.join("quick-a", "quick-b")
+    joined.processes.pop("router-1").stop()
+    joined.start("router", "1", sender_messages_per_second="4", sender_allowance_ms="1")
+    minute = timedelta(minutes=1)
+    async with joined.connect("quick-a") as me:
+        with pytest.raises(RefusedError, match="STEP_NOT_ALLOWED"):
+            await me.open(["quick-b"], kind="agreement", deadline=minute, content="agreed?", pipeline=0)
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as opening:
+            for _ in range(5):
+                opening.create_task(
+                    me.open(["quick-b"], kind="otc", deadline=minute, content="who bids?", pipeline=0)
+                )
+        assert time.monotonic() - began >= 0.99
+    with BrokerLog(joined, MEMBERS) as log:
+        log.refresh()
+        late = [each for each in log.rejections if each.sender == "quick-a" and each.reason == "RATE_LIMITED"]
+        assert late
+        assert all(each.retry_at is not None and 0 < each.retry_at - each.at <= 250 for each in late)

@@ -65,7 +65,7 @@ def test_the_earliest_moment_at_which_time_changes_something_is_shown() -> None:
 def test_a_pipeline_that_another_router_has_is_shown_no_more() -> None:
     gauges = OpenTransactions()
     partition: Partition[bytes, bytes] = Partition(7, lambda _: None)
-    partition.tally.put("kind/repo", (3,))
+    partition.tally.put("kind/repo", 3)
     gauges.observe(7, partition.tally, START)
     assert [len(gauge.samples) for gauge in gauges.collect()] == [1, 1]
     del partition
@@ -77,7 +77,7 @@ def test_of_very_many_kinds_the_rarest_are_shown_as_one() -> None:
     gauges = OpenTransactions()
     partition: Partition[bytes, bytes] = Partition(7, lambda _: None)
     for number in range(60):
-        partition.tally.put(f"kind/{number}", (number + 1,))
+        partition.tally.put(f"kind/{number}", number + 1)
     gauges.observe(7, partition.tally, START)
     kinds, _ = gauges.collect()
     counted = {sample.labels["kind"]: sample.value for sample in kinds.samples}
