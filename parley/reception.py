@@ -1,0 +1,256 @@
+"""What comes to a participant: one task reads the transport, has each record judged in ``parley.book``, changes the deals by it
+and offers the events to the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+from parley.acknowledgement import Acknowledgements, Arrival
+from parley.book import Ahead, Book, Doubtful, Expired, Said
+from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, Speaker, TimedOut, Unverified
+from parley.directory import Directory
+from parley.errors import ParleyError, RefusedError, WireError
+from parley.mailbox import Mailbox, Offer
+from parley.outbox import Outbox
+from parley.schemas import Rejection, TransactionId
+from parley.sealed_address import Seal, speaker_of, unwrap
+from parley.secrecy import Secrecy
+from parley.transport import Arrivals, InboxRecord, Transport
+from parley.view import DealView
+
+__all__ = ["Reception"]
+
+_TICK = 0.25
+"""Seconds between looks at what waits for an answer."""
+_ACKNOWLEDGE_EVERY = 1.0
+_DIRECTORY_PATIENCE = 10.0
+"""Seconds a record may wait for the directory version it was judged by."""
+
+
+class Reception:
+    """One participant's deals and events, as its inbox and the directory tell them."""
+
+    def __init__(
+        self,
+        speaker: Speaker,
+        transport: Transport,
+        directory: Directory,
+        secrecy: Secrecy,
+        outbox: Outbox,
+        hidden: dict[str, str],
+    ) -> None:
+        """For ``speaker``, whose deals these are; ``hidden`` is whom its openings hide, by sealed address."""
+        self._speaker = speaker
+        self._transport = transport
+        self._directory = directory
+        self._secrecy = secrecy
+        self._outbox = outbox
+        self._hidden = hidden
+        self._book = Book(speaker.participant, directory, outbox.envelopes)
+        self.deals: dict[TransactionId, Deal] = {}
+        """Those that are open."""
+        self.inbox: Mailbox[InboxEvent] = Mailbox()
+        """Everything."""
+        self.opened: Mailbox[InboxEvent] = Mailbox()
+        """The openings of others, and what belongs to no deal."""
+        self._claimed: set[int] = set()
+        self._backlog: list[InboxRecord] = []
+        self._held: tuple[Arrival, float] | None = None
+        self._failure: Exception | None = None
+        self._acknowledged_at = 0.0
+        self._ready: asyncio.Future[None] | None = None
+        self._inbox_read = self._directory_read = False
+        self._task: asyncio.Task[None] | None = None
+        self._acknowledgements: Acknowledgements | None = None
+
+    async def begin(self, address: str) -> None:
+        """Connect, and return once the directory and the inbox have been read to their ends; errors as for ``Transport.open``."""
+        standing = await self._transport.open(address)
+        self._acknowledgements = Acknowledgements(standing)
+        self._ready = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(
+            self._follow(self._acknowledgements), name=f"parley {self._speaker.participant}"
+        )
+        await self._ready
+
+    async def end(self, error: Exception) -> None:
+        """Leave; whoever waits is told the error."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._fail(error)
+        if self._acknowledgements is not None and (standing := self._acknowledgements.advance()):
+            self._transport.acknowledge(standing)
+        await self._transport.close()
+
+    # What the application has done ------------------------------------------------------------------------------------------
+
+    def claim(self, offset: int) -> None:
+        """Note that the application has the event that came at ``offset``, but may not be done with it."""
+        self._claimed.add(offset)
+
+    def acknowledge(self, offset: int) -> None:
+        """The application is done with the event that came at ``offset``."""
+        self._claimed.discard(offset)
+        if self._acknowledgements is not None:
+            self._acknowledgements.taken(offset)
+
+    def acknowledge_claimed(self) -> None:
+        """The application is done with all that it has."""
+        for offset in list(self._claimed):
+            self.acknowledge(offset)
+
+    # Following the transport -------------------------------------------------------------------------------------------------
+
+    async def _follow(self, acknowledgements: Acknowledgements) -> None:
+        transport = self._transport
+        try:
+            while True:
+                arrivals = await transport.arrivals(_TICK)
+                self._arrive(arrivals, acknowledgements)
+                now = time.monotonic()
+                if now - self._acknowledged_at >= _ACKNOWLEDGE_EVERY:
+                    self._acknowledged_at = now
+                    if standing := acknowledgements.advance():
+                        transport.acknowledge(standing)
+                await self._outbox.chase(now)
+        except ParleyError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: Exception) -> None:
+        """Tell everybody who waits that nothing more will come."""
+        if self._failure is not None:
+            return
+        self._failure = error
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(error)
+        self._outbox.fail(error)
+        for deal in self.deals.values():
+            deal.close(error)
+        leaving = self._task is None
+        self.inbox.close(None if leaving else error)
+        self.opened.close(None if leaving else error)
+
+    def _arrive(self, arrivals: Arrivals, acknowledgements: Acknowledgements) -> None:
+        for record in arrivals.directory:
+            self._directory.apply(record)
+        for key, error in arrivals.undelivered:
+            self._outbox.undelivered(key, error)
+        self._backlog.extend(arrivals.inbox)
+        self._inbox_read |= arrivals.inbox_end
+        self._directory_read |= arrivals.directory_end
+        if self._backlog:
+            self._read_backlog(acknowledgements)
+        if (
+            self._inbox_read
+            and self._directory_read
+            and not self._backlog
+            and self._ready is not None
+            and not self._ready.done()
+        ):
+            self._ready.set_result(None)
+
+    def _read_backlog(self, acknowledgements: Acknowledgements) -> None:
+        """Take in the records in order, up to one that must wait for the directory."""
+        done = 0
+        for record in self._backlog:
+            arrival, since = self._held or (acknowledgements.arrived(record), 0.0)
+            if arrival is not Arrival.REPEATED:
+                if arrival is Arrival.NEW and self._held is None:
+                    acknowledgements.offered(record.offset)
+                impatient = since > 0 and time.monotonic() - since > _DIRECTORY_PATIENCE
+                value, seal = _unwrapped(record.value)
+                fact = self._book.read(value, impatient=impatient, seal=seal)
+                if isinstance(fact, Ahead):
+                    self._held = self._held or (arrival, time.monotonic())
+                    break
+                event = self._event(fact, value)
+                if arrival is Arrival.NEW:
+                    if event is None:
+                        acknowledgements.taken(record.offset)
+                    else:
+                        self._offer(Offer(record.offset, event), event)
+            self._held = None
+            done += 1
+        del self._backlog[:done]
+
+    def _event(self, fact: Said | Expired | Rejection | Doubtful | None, record: bytes) -> InboxEvent | None:
+        """Change the deals as the fact says, and give what the application must know."""
+        if isinstance(fact, Said):
+            return self._said(fact, record)
+        if isinstance(fact, Rejection):
+            self._outbox.refuse(fact.message_id, RefusedError(fact))
+            return None
+        if isinstance(fact, Expired):
+            deal = self._at(fact.view, None)
+            return TimedOut(deal, deal.waiting_on, fact.event.at)
+        if isinstance(fact, Doubtful):
+            return self._doubted(fact, record)
+        return None
+
+    def _said(self, fact: Said, record: bytes) -> InboxEvent | None:
+        message, identity, _ = fact.spoken
+        event = fact.event
+        content, access, problem = self._secrecy.read(message, identity)
+        said = DealMessage(
+            identity,
+            message.sequence,
+            speaker_of(message, self._directory),
+            message.action,
+            message.content_type,
+            content or b"",
+            event.at,
+            event.pipeline,
+            event.sequence,
+            access,
+            problem,
+            None if message.encryption is None else message._replace(content=b""),
+        )
+        deal = self._at(fact.view, said, fact.seal)
+        if said.sender != message.sender:
+            deal.names[message.sender] = said.sender
+        if fact.receipt is None:
+            return Received(deal, said)
+        self._outbox.answer(identity, Accepted(deal, said, fact.receipt.block_by, record))
+        return None
+
+    def _at(self, view: DealView, said: DealMessage | None, seal: Seal | None = None) -> Deal:
+        """The deal, where the view now stands; one that has ended is let go."""
+        deal = self.deals.get(view.transaction_id)
+        if deal is None:
+            deal = self.deals[view.transaction_id] = Deal(self._speaker, view)
+            deal.names.update((text, self._hidden[text]) for text in deal.parties if text in self._hidden)
+        deal.update(view, said, seal)
+        if view.transaction.outcome is not None:
+            del self.deals[view.transaction_id]
+            self._secrecy.reader.ended(view.transaction_id)
+        return deal
+
+    def _doubted(self, fact: Doubtful, record: bytes) -> Unverified:
+        deal = None if fact.transaction_id is None else self.deals.get(fact.transaction_id)
+        if fact.message_id is not None:
+            self._outbox.refuse(fact.message_id, fact.error)
+        return Unverified(deal, fact.error, record)
+
+    def _offer(self, offer: Offer[InboxEvent], event: InboxEvent) -> None:
+        self.inbox.put(offer)
+        deal = event.deal
+        if deal is None or (isinstance(event, Received) and event.message.action == "OPEN"):
+            self.opened.put(offer)
+        else:
+            deal.offer(offer)
+
+
+def _unwrapped(record: bytes) -> tuple[bytes, Seal | None]:
+    try:
+        return unwrap(record)
+    except WireError:
+        return record, None  # which the book will say is not readable
