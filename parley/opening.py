@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from parley.deal import Content, content_of, recipients
+from parley.composing import Content, content_of, recipients
 from parley.directory import Directory
 from parley.errors import DirectoryError, MalformedError
 from parley.schemas import FinishRule, Message, Party, Reference, Terms, TransactionId

@@ -191,7 +191,7 @@ class Reception:
             return None
         if isinstance(fact, Expired):
             deal = self._at(fact.view, None)
-            return TimedOut(deal, deal.waiting_on, fact.event.at)
+            return TimedOut(deal, deal.waiting_on, fact.event.at, deal.due)
         if isinstance(fact, Doubtful):
             return self._doubted(fact, record)
         return None
