@@ -43,6 +43,7 @@ from parley.sealed_address import Hidden
 from parley.secrecy import Secrecy
 from parley.taking import Taking, deal_of
 from parley.transport import Transport
+from parley.waiting import Waiting, waiting
 
 __all__ = ["Participant", "connect"]
 
@@ -318,6 +319,10 @@ class Participant:
     def deal(self, transaction_id: TransactionId) -> Deal | None:
         """The open deal with this id."""
         return self._reception.deals.get(transaction_id)
+
+    def waiting(self) -> tuple[Waiting, ...]:
+        """What each open deal waits on, that with the earliest deadline first."""
+        return waiting(self.deals)
 
     def inbox(self, *, follow: bool = True) -> AsyncIterator[InboxEvent]:
         """Everything that comes, in order, as far as nobody else takes it first; without ``follow``, what is there now."""

@@ -1,4 +1,4 @@
-"""``parley send``, ``inbox`` and ``waiting``: a participant's own negotiations."""
+"""``parley send`` and ``inbox``: a participant's own negotiations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from parley.cli.options import (
     signatory_of,
 )
 from parley.cli.output import moment, printable, show, show_json
-from parley.cli.telling import ACCESS
+from parley.cli.telling import due_row, due_text, said_of
 from parley.client import Participant
 from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, TimedOut
 from parley.errors import ParleyError
@@ -41,7 +41,6 @@ _TYPES = {".json": "application/json", ".txt": "text/plain; charset=utf-8", ".xm
 def register(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(inbox)
-    app.command()(waiting)
 
 
 def send(
@@ -199,37 +198,6 @@ def inbox(
         raise typer.Exit(0) from None
 
 
-def waiting(
-    profile: ProfileFile = DEFAULT_PROFILE, password_file: PasswordFile = None, json: Json = False
-) -> None:
-    """List our open transactions, and whom each waits on; those that wait on us first."""
-
-    async def look() -> tuple[Participant, list[Deal]]:
-        async with connection(profile, password_file) as me:
-            return me, sorted(
-                me.deals, key=lambda deal: (deal.own_name not in deal.waiting_on, deal.deadline)
-            )
-
-    _, deals = asyncio.run(look())
-    for deal in deals:
-        if json:
-            show_json(
-                {
-                    "transaction": transaction_text(deal.id),
-                    "kind": deal.kind,
-                    "parties": list(deal.parties),
-                    "deadline": deal.deadline,
-                    "messages": len(deal.messages),
-                    "waiting_on": list(deal.waiting_on),
-                }
-            )
-        else:
-            typer.echo(
-                f"{transaction_text(deal.id)}  {printable(deal.kind, 24):<24}  until {moment(deal.deadline)}  "
-                f"waiting on {', '.join(map(shown_name, deal.waiting_on))}"
-            )
-
-
 def connection(profile: Path, password_file: Path | None) -> Participant:
     """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`."""
     settings = profile_of(profile)
@@ -301,6 +269,7 @@ def _event_row(event: InboxEvent) -> dict[str, object]:
             "kind": event.deal.kind,
             "at": event.at,
             "waiting_on": list(event.waiting_on),
+            "due": [due_row(due) for due in event.due],
         }
     return {
         "event": "unverified",
@@ -318,14 +287,8 @@ def _event_line(me: Participant, event: InboxEvent) -> str:
         verb = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}[message.action]
         return (
             f"{moment(message.at)}  {transaction_text(event.deal.id)}  {printable(name, 60)} {verb}: "
-            f"{_said(message)}"
+            f"{said_of(message)}"
         )
     if isinstance(event, TimedOut):
-        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(map(shown_name, event.waiting_on))}"
+        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(map(due_text, event.due))}"
     return f"NOT VERIFIED  {printable(str(event.error))}"
-
-
-def _said(message: DealMessage) -> str:
-    if message.is_readable:
-        return printable(message.text, 160) + ACCESS[message.access]
-    return f"(encrypted: {printable(str(message.problem))})"

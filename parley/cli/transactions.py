@@ -148,7 +148,7 @@ def _show_sealed(
         reader = _reader(settings, password_file)
     if reader is not None:
         learn(reader, sealed_events(store))
-    teller = Teller(None, reader)
+    teller = Teller(None, reader, one_transaction=True)
     for event in events:
         if isinstance(event, FirehoseEvent):
             _show(teller, event, json=json)
@@ -186,7 +186,7 @@ def _from_firehose(
     reader = _reader(settings, password_file) if any(map(is_private, events)) else None
     if reader is not None:
         learn(reader, (event for event in granting if _is_proved(event, directory)))
-    return events, Teller(directory, reader)
+    return events, Teller(directory, reader, one_transaction=True)
 
 
 def _reader(settings: Profile, password_file: Path | None) -> Reader | None:
