@@ -134,7 +134,7 @@ class TestOnTheCommandLine:
         identity = str(opened["transaction"])
         run("beta", "send", "99", "--deal", identity)
         run("alpha", "send", "98?", "--deal", identity)
-        desk_backbone.pass_time(60_001)
+        desk_backbone.pass_time(600_000)
         seal_all()
         expected = "timed out, waiting on beta (last said: 99), gamma (has said nothing)"
         assert expected in told("gamma", "inbox", "--once")
@@ -147,7 +147,7 @@ class TestOnTheCommandLine:
                 "last_said": {
                     "sequence": 1,
                     "action": "CONTINUE",
-                    "at": desk_backbone.now - 60_001,
+                    "at": desk_backbone.now - 600_000,
                     "content_type": "text/plain; charset=utf-8",
                     "content": "99",
                 },
