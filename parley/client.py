@@ -55,6 +55,7 @@ def connect(
     key: Signatory,
     registrar: bytes,
     address: str | None = None,
+    consumer: str | None = "main",
     cosigners: Sequence[Signatory] = (),
     decryptor: Decryptor | None = None,
     operator: str = "operator",
@@ -65,7 +66,9 @@ def connect(
     """A connection for ``participant``, who signs with ``key``; enter it with ``async with``.
 
     ``registrar`` is the registrar's public key (32 bytes), which the whole directory is judged by. ``address`` is the inbox to
-    read, by default the one named like the participant. ``cosigners`` sign every message too, where the participant's entry
+    read, by default the one named like the participant. What was taken is remembered by the name of the ``consumer``: each has
+    its own place in the inbox, and processes of one name share it, each with its own deals. Without one (``None``) all that
+    comes from now on is heard and nothing is remembered. ``cosigners`` sign every message too, where the participant's entry
     demands more than one key. ``decryptor`` holds our encryption keys; without it nothing private can be said or read.
     ``operator`` is the entry that lists the router's encryption keys, to which hidden parties'
     addresses are sealed. A message without an answer is sent again, the same bytes, every
@@ -77,6 +80,7 @@ def connect(
         (key, *cosigners),
         Directory(registrar),
         address or participant,
+        consumer,
         decryptor,
         operator=operator,
         answer_within=answer_within,
@@ -100,6 +104,7 @@ class Participant:
         keys: Sequence[Signatory],
         directory: Directory,
         address: str,
+        consumer: str | None,
         decryptor: Decryptor | None,
         *,
         operator: str,
@@ -114,6 +119,7 @@ class Participant:
         self.secrecy = Secrecy(participant, directory, decryptor)
         """What is private: the keys learnt so far, and how our own words are concealed."""
         self._transport = transport
+        self._consumer = consumer
         self._keys = keys
         self._clock = clock
         self._outbox = Outbox(transport, keys, answer_within=answer_within, resend_after=resend_after)
@@ -133,7 +139,7 @@ class Participant:
 
         """
         try:
-            await self._reception.begin(self.address)
+            await self._reception.begin(self.address, self._consumer)
             check_admitted(self.directory, self.participant, self._keys, self.address)
         except BaseException:
             await self._leave()
@@ -182,6 +188,7 @@ class Participant:
         power of two.
         """
         parties, readers = tuple(parties), tuple(readers)
+        await self._reception.share()
         if channel is not None and pipeline is None:
             pipeline = channel.epoch.pipeline
         message = self.opening(
@@ -228,7 +235,7 @@ class Participant:
             transaction_id,
             self._invitations.parties(parties, transaction_id),
             self._clock(),
-            self._transport.pipelines,
+            self._reception.openable(pipeline),
             kind=kind,
             deadline=deadline,
             content=content,
@@ -238,7 +245,6 @@ class Participant:
             known=self._invitations.hidden,
             references=references,
             open_until=open_until,
-            pipeline=pipeline,
         )
 
     async def submit(self, message: Message) -> Accepted:
@@ -270,6 +276,7 @@ class Participant:
         message: DealMessage | None = None,
     ) -> Accepted:
         """Disclose what we can read of a transaction, as :meth:`Deal.disclose` says; also of one that has ended."""
+        await self._reception.share()
         return await disclose(self, scope, transaction_id, to=to, statement=statement, message=message)
 
     # Channels --------------------------------------------------------------------------------------------------------------
@@ -289,6 +296,7 @@ class Participant:
             EncryptionError: a member or reader has no encryption key in the directory.
 
         """
+        await self._reception.share()
         return await open_channel(self, name, members, readers=readers, lasting=lasting, pipeline=pipeline)
 
     @property
@@ -313,11 +321,12 @@ class Participant:
 
     @property
     def deals(self) -> tuple[Deal, ...]:
-        """The deals that are open, those of earlier lives included."""
-        return tuple(self._reception.deals.values())
+        """The deals that are open and this process's, those of earlier lives included."""
+        reception = self._reception
+        return tuple(deal for deal in reception.deals.values() if reception.shares.has(deal.pipeline))
 
     def deal(self, transaction_id: TransactionId) -> Deal | None:
-        """The open deal with this id."""
+        """The open deal with this id, also where it is another process's."""
         return self._reception.deals.get(transaction_id)
 
     def waiting(self) -> tuple[Waiting, ...]:
@@ -331,6 +340,20 @@ class Participant:
     def opened(self) -> AsyncIterator[Deal]:
         """The deals that others open; raises VerificationError for a record that verifies for no deal."""
         return Taking(self, self._reception.opened, deal_of)
+
+    async def inherited(self) -> AsyncIterator[Deal]:
+        """Open deals to go on with that neither :meth:`opened` gives nor :meth:`open` gave here: those of an earlier life, and
+        as processes of this consumer come and go those of another.
+        """
+        mailbox = self._reception.inherited
+        while offer := await mailbox.next():
+            deal = offer.take()
+            if deal.outcome is None and self._reception.shares.has(deal.pipeline):
+                yield deal
+
+    def check_ours(self, pipeline: int) -> None:
+        """Return if the deals of a pipeline are this process's; raises ElsewhereError if not."""
+        self._reception.check_ours(pipeline)
 
     def claim(self, offset: int) -> None:
         """Note that the application has the event that came at ``offset``, but may not be done with it."""

@@ -62,6 +62,7 @@ class Speaker(Protocol):
         statement: str,
         message: DealMessage | None = None,
     ) -> Accepted: ...
+    def check_ours(self, pipeline: int) -> None: ...
     def acknowledge(self, offset: int) -> None: ...
     def claim(self, offset: int) -> None: ...
     def now(self) -> int: ...
@@ -191,6 +192,7 @@ class Deal:
             EncryptionError: no key to the deal was granted to us, or a reader has no encryption key.
             ConflictError: another message came first; it holds both, to decide anew.
             RefusedError: the router refused it.
+            ElsewhereError: the deal is another process's of the same consumer.
             OversizedError: the content is over the limit; send its hash as a reference instead.
             TransportError: no answer; it may still have been accepted, and then shows in ``messages``.
             VerificationError: the receipt is not what it must be.
@@ -245,6 +247,7 @@ class Deal:
         resend: Resend,
     ) -> Accepted:
         speaker = self._speaker
+        speaker.check_ours(self.pipeline)
         data, media_type = content_of(content, content_type)
         to, readers = _kept(to), _kept(readers)
         async with self._turn:  # one message at a time, for each links to the one before
@@ -316,7 +319,13 @@ class Deal:
         return self
 
     async def __anext__(self) -> DealMessage:
-        """The next message of another party; raises VerificationError for one that does not verify."""
+        """The next message of another party.
+
+        Raises:
+            VerificationError: it does not verify.
+            ElsewhereError: the deal went to another process of the same consumer, which takes the next one.
+
+        """
         self.acknowledge()
         while offer := await self._mailbox.next():
             event = offer.take()
@@ -352,6 +361,10 @@ class Deal:
     def offer(self, offer: Offer[InboxEvent]) -> None:
         """Let the application take an event of this deal; for the client."""
         self._mailbox.put(offer)
+
+    def pause(self, error: Exception | None) -> None:
+        """Let nothing be taken until this is called with ``None``; for the client."""
+        self._mailbox.pause(error)
 
     def close(self, error: Exception | None) -> None:
         """Nothing more will come over this connection; for the client."""

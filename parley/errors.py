@@ -28,6 +28,7 @@ ParleyError
 │   └── CursorError           a saved cursor cannot be used
 ├── RefusedError          the router refused a message
 │   └── ConflictError         another party's message came first
+├── ElsewhereError        the deal is in another process of the same consumer
 ├── VerificationError     what the backbone delivered does not verify
 ├── SettlementError       a settlement file or instruction cannot be used
 │   ├── UnsafeXmlError        DTD, entities, or larger or deeper than the limit
@@ -195,6 +196,10 @@ class ConflictError(RefusedError):
         """What was said instead, as far as it is for us; our own words of another process may be among it."""
         self.is_whole = is_whole
         """Whether ``came_first`` leads up to the head that the router told: where not, a message between others came first."""
+
+
+class ElsewhereError(ParleyError):
+    """The deal belongs to another process of the same consumer, which has all of it; leave it, and speak there."""
 
 
 class VerificationError(ParleyError):

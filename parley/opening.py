@@ -81,7 +81,7 @@ def write_opening(
     transaction_id: TransactionId,
     parties: Sequence[Party],
     now: int,
-    pipelines: int,
+    pipelines: Sequence[int],
     *,
     kind: str,
     deadline: Deadline,
@@ -92,9 +92,8 @@ def write_opening(
     known: Mapping[str, str],
     references: Sequence[Reference],
     open_until: Deadline | None,
-    pipeline: int | None,
 ) -> Message:
-    """The message by which the first of the parties opens a transaction at ``now`` (ms), by default on any of the pipelines.
+    """The message by which the first of the parties opens a transaction at ``now`` (ms), on any of the pipelines (at least one).
 
     ``known`` are the participants behind sealed addresses, who may be named in ``to``.
 
@@ -112,11 +111,9 @@ def write_opening(
         finish_rule=finish_rule,
     )
     data, media_type = content_of(content, content_type)
-    if pipeline is None:
-        pipeline = int.from_bytes(transaction_id[8:], "big") % pipelines
     return Message(
         transaction_id=transaction_id,
-        pipeline=pipeline,
+        pipeline=pipelines[int.from_bytes(transaction_id[8:], "big") % len(pipelines)],
         sequence=0,
         previous=None,
         sender=sender,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import parley
 from parley.client import Participant
-from tests.memory_backbone import MemoryBackbone
+from tests.memory_backbone import MemoryBackbone, MemoryTransport
 from tests.synthetic_ledger import signing_key
 
 __all__ = ["MINUTES", "connected", "next_of", "until"]
@@ -18,12 +18,18 @@ T = TypeVar("T")
 MINUTES = timedelta(minutes=5)
 
 
-def connected(backbone: MemoryBackbone, name: str) -> Participant:
+def connected(
+    backbone: MemoryBackbone,
+    name: str,
+    consumer: str | None = "main",
+    transport: MemoryTransport | None = None,
+) -> Participant:
     """A connection of this participant, whose clock is the broker's."""
     return parley.connect(
-        backbone.transport(),
+        transport or backbone.transport(),
         participant=name,
         key=signing_key(name),
+        consumer=consumer,
         registrar=backbone.registrar.public,
         clock=lambda: backbone.now,
     )

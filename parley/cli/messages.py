@@ -177,6 +177,10 @@ def _check_aims(
 
 def inbox(
     once: Annotated[bool, typer.Option("--once", help="Show what is there and end.")] = False,
+    consumer: Annotated[
+        str,
+        typer.Option(help="Each name has its own place in the inbox; whoever gives the same shares it."),
+    ] = "terminal",
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -184,7 +188,7 @@ def inbox(
     """Show what comes to us, each event once: what was shown is acknowledged."""
 
     async def listen() -> None:
-        async with connection(profile, password_file) as me:
+        async with connection(profile, password_file, consumer) as me:
             async for event in me.inbox(follow=not once):
                 if json:
                     show_json(_event_row(event))
@@ -198,8 +202,11 @@ def inbox(
         raise typer.Exit(0) from None
 
 
-def connection(profile: Path, password_file: Path | None) -> Participant:
-    """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`."""
+def connection(profile: Path, password_file: Path | None, consumer: str | None = None) -> Participant:
+    """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`.
+
+    Without a consumer's name it takes nothing from the inbox that another process would miss.
+    """
     settings = profile_of(profile)
     keys = None if settings.keystore is None else keystore_of(settings, password_file)
     return parley.connect(
@@ -209,6 +216,7 @@ def connection(profile: Path, password_file: Path | None) -> Participant:
         decryptor=keys,
         registrar=settings.registrar,
         address=settings.address,
+        consumer=consumer,
     )
 
 

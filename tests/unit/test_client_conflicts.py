@@ -127,7 +127,7 @@ async def test_nothing_goes_again_after_our_own_words_by_another_process(
     deal: Both, backbone: MemoryBackbone
 ) -> None:
     """They may mean the very same, sent before and thought lost."""
-    async with connected(backbone, "beta") as other:
+    async with connected(backbone, "beta", consumer=None) as other:
         twin = other.deal(deal.beta.id)
         assert twin is not None
         with pytest.raises(ConflictError) as refused:
