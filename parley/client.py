@@ -11,6 +11,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
+from parley.acknowledgement import WANTED, Acknowledgement
+from parley.acknowledging import Acknowledger
 from parley.admitted import check_admitted
 from parley.channel import EPOCH_LASTS, Channel, channels_of, find_channel, open_channel
 from parley.custody import Decryptor, Signatory
@@ -58,6 +60,7 @@ def connect(
     consumer: str | None = "main",
     cosigners: Sequence[Signatory] = (),
     decryptor: Decryptor | None = None,
+    acknowledges: bool = True,
     operator: str = "operator",
     answer_within: float = 60.0,
     resend_after: float = 5.0,
@@ -70,6 +73,7 @@ def connect(
     its own place in the inbox, and processes of one name share it, each with its own deals. Without one (``None``) all that
     comes from now on is heard and nothing is remembered. ``cosigners`` sign every message too, where the participant's entry
     demands more than one key. ``decryptor`` holds our encryption keys; without it nothing private can be said or read.
+    What asks for a signed acknowledgement gets one once the application is done with it, unless ``acknowledges`` is false.
     ``operator`` is the entry that lists the router's encryption keys, to which hidden parties'
     addresses are sealed. A message without an answer is sent again, the same bytes, every
     ``resend_after`` seconds, and given up after ``answer_within``. ``clock`` gives ms since the Unix epoch.
@@ -82,6 +86,7 @@ def connect(
         address or participant,
         consumer,
         decryptor,
+        acknowledges=acknowledges,
         operator=operator,
         answer_within=answer_within,
         resend_after=resend_after,
@@ -107,6 +112,7 @@ class Participant:
         consumer: str | None,
         decryptor: Decryptor | None,
         *,
+        acknowledges: bool,
         operator: str,
         answer_within: float,
         resend_after: float,
@@ -126,6 +132,9 @@ class Participant:
         self._invitations = Invitations(Party(participant, address), directory, operator)
         self._reception = Reception(
             self, transport, directory, self.secrecy, self._outbox, self._invitations.hidden
+        )
+        self._acknowledger = Acknowledger(
+            self, self._reception.acknowledgements, self._reception.dealt_with, willing=acknowledges
         )
 
     # Connecting and leaving ----------------------------------------------------------------------------------------------
@@ -150,10 +159,13 @@ class Participant:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            self._reception.acknowledge_claimed()
+            for offset in list(self._reception.claimed):
+                self.acknowledge(offset)
+            await self._acknowledger.settle()
         await self._leave()
 
     async def _leave(self) -> None:
+        await self._acknowledger.end()
         await self._reception.end(TransportError("the connection was closed; connect again"))
 
     # Speaking --------------------------------------------------------------------------------------------------------------
@@ -175,6 +187,7 @@ class Participant:
         readers: Iterable[str] = (),
         channel: Channel | None = None,
         padded: bool = False,
+        want_acknowledgement: bool = False,
     ) -> Deal:
         """Open a transaction with the other parties; returns once the receipt is in and verified.
 
@@ -185,7 +198,7 @@ class Participant:
 
         A ``private`` deal is encrypted from its opening on: its parties read it, hidden ones too, and ``readers`` besides, such as
         a regulator (naming any makes it private). On a ``channel`` all members read it. ``padded`` makes each message's size a
-        power of two.
+        power of two. ``want_acknowledgement`` is as for :meth:`Deal.send`.
         """
         parties, readers = tuple(parties), tuple(readers)
         await self._reception.share()
@@ -199,7 +212,7 @@ class Participant:
             content_type=content_type,
             finish_rule=finish_rule,
             to=to,
-            references=references,
+            references=(*references, WANTED) if want_acknowledgement else references,
             open_until=open_until,
             pipeline=pipeline,
         )
@@ -323,7 +336,11 @@ class Participant:
     def deals(self) -> tuple[Deal, ...]:
         """The deals that are open and this process's, those of earlier lives included."""
         reception = self._reception
-        return tuple(deal for deal in reception.deals.values() if reception.shares.has(deal.pipeline))
+        return tuple(
+            deal
+            for deal in reception.deals.values()
+            if reception.shares.has(deal.pipeline) and not deal.is_acknowledgement
+        )
 
     def deal(self, transaction_id: TransactionId) -> Deal | None:
         """The open deal with this id, also where it is another process's."""
@@ -355,10 +372,14 @@ class Participant:
         """Return if the deals of a pipeline are this process's; raises ElsewhereError if not."""
         self._reception.check_ours(pipeline)
 
-    def claim(self, offset: int) -> None:
+    def claim(self, offset: int, event: InboxEvent) -> None:
         """Note that the application has the event that came at ``offset``, but may not be done with it."""
-        self._reception.claim(offset)
+        self._reception.claimed[offset] = event
 
     def acknowledge(self, offset: int) -> None:
         """The application is done with the event that came at ``offset``."""
-        self._reception.acknowledge(offset)
+        self._acknowledger.dealt_with(offset, self._reception.claimed.pop(offset, None))
+
+    def acknowledgements(self, message: DealMessage, deal: TransactionId) -> Sequence[Acknowledgement]:
+        """Who has signed for a message, as far as that was for us."""
+        return self._reception.acknowledgements.of(message.message_id, deal)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
+from parley.acknowledgement import ACKNOWLEDGEMENT_KIND, ACKNOWLEDGEMENT_TYPE, WANTED, Acknowledgement
 from parley.composing import Content, content_of, recipients
 from parley.conflict import ATTEMPTS, CATCHING_UP, Resend, may_resend
 from parley.errors import ConflictError, RefusedError, VerificationError
@@ -64,7 +65,8 @@ class Speaker(Protocol):
     ) -> Accepted: ...
     def check_ours(self, pipeline: int) -> None: ...
     def acknowledge(self, offset: int) -> None: ...
-    def claim(self, offset: int) -> None: ...
+    def claim(self, offset: int, event: InboxEvent) -> None: ...
+    def acknowledgements(self, message: DealMessage, deal: TransactionId) -> Sequence[Acknowledgement]: ...
     def now(self) -> int: ...
 
 
@@ -168,6 +170,20 @@ class Deal:
         """Whether every message up to the head was seen here."""
         return self._view.whole
 
+    def acknowledged_by(self, message: DealMessage) -> tuple[Acknowledgement, ...]:
+        """Who of the parties has signed for a message of this deal, as far as that was for us; works after its end too."""
+        parties = {self.names.get(name, name) for name in self.parties}
+        known = self._speaker.acknowledgements(message, self.id)
+        return tuple(each for each in known if each.by in parties)
+
+    @property
+    def is_acknowledgement(self) -> bool:
+        """Whether this is no deal but a signed acknowledgement, which the client sees to itself."""
+        said = self.messages
+        return (
+            self.kind == ACKNOWLEDGEMENT_KIND and bool(said) and said[0].content_type == ACKNOWLEDGEMENT_TYPE
+        )
+
     async def send(
         self,
         content: Content,
@@ -178,11 +194,15 @@ class Deal:
         readers: Iterable[str] | None = None,
         after: Head | None = None,
         resend: Resend = "never",
+        want_acknowledgement: bool = False,
     ) -> Accepted:
         """Say something to the other parties, or to those named in ``to``; returns once the receipt is in and verified.
 
         In a private deal it is encrypted for those who read the deal; with ``readers`` in any deal for these and ourselves alone.
         ``after`` links to another head than the last message seen: one that a refusal told.
+
+        With ``want_acknowledgement`` each recipient's client signs for it on the record once its application has dealt with it;
+        :meth:`acknowledged_by` tells who did.
 
         Where another message comes first, ``resend`` says whether this one still stands: ``"unless finished"`` sends it again,
         a few times at most, after what came first, unless that was somebody's FINISH or our own; a function decides by what
@@ -198,6 +218,7 @@ class Deal:
             VerificationError: the receipt is not what it must be.
 
         """
+        references = (*references, WANTED) if want_acknowledgement else references
         return await self._say("CONTINUE", content, content_type, to, references, readers, after, resend)
 
     async def finish(
@@ -210,8 +231,10 @@ class Deal:
         readers: Iterable[str] | None = None,
         after: Head | None = None,
         resend: Resend = "never",
+        want_acknowledgement: bool = False,
     ) -> Accepted:
         """Say the last word, or agree to end where every party must; otherwise as :meth:`send`."""
+        references = (*references, WANTED) if want_acknowledgement else references
         return await self._say("FINISH", content, content_type, to, references, readers, after, resend)
 
     async def disclose(
@@ -330,7 +353,7 @@ class Deal:
         while offer := await self._mailbox.next():
             event = offer.take()
             self._claimed = offer.offset
-            self._speaker.claim(offer.offset)
+            self._speaker.claim(offer.offset, event)
             if isinstance(event, Received):
                 return event.message
             if isinstance(event, Unverified):

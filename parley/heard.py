@@ -35,6 +35,8 @@ class DealMessage(NamedTuple):
     problem: EncryptionError | None = None
     sealed: Message | None = None
     """What was encrypted, as the record has it, without its content."""
+    wants_acknowledgement: bool = False
+    """Whether its sender asks us to sign for it once we have dealt with it."""
 
     def __repr__(self) -> str:
         """What was said is shown only where everybody can read it."""

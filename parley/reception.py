@@ -9,13 +9,20 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
+from parley.acknowledgement import (
+    Acknowledgement,
+    Acknowledgements,
+    acknowledged_in,
+    is_acknowledgement,
+    is_wanted,
+)
 from parley.book import Ahead, Book, Doubtful, Expired, Said
 from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, Speaker, TimedOut, Unverified
 from parley.directory import Directory
 from parley.errors import ElsewhereError, ParleyError, RefusedError, WireError
 from parley.mailbox import Mailbox, Offer
 from parley.outbox import Outbox
-from parley.schemas import Rejection, TransactionId
+from parley.schemas import Message, Rejection, TransactionId
 from parley.sealed_address import Seal, speaker_of, unwrap
 from parley.secrecy import Secrecy
 from parley.share import Arrival
@@ -66,7 +73,10 @@ class Reception:
         """Which part of it is for this process."""
         self.may_open = asyncio.Event()
         """Whether any is."""
-        self._claimed: set[int] = set()
+        self.claimed: dict[int, InboxEvent] = {}
+        """What the application has in hand, by its offset."""
+        self.acknowledgements = Acknowledgements()
+        """Those on the record that were for us or are ours."""
         self._backlog: list[InboxRecord] = []
         self._held: tuple[Arrival, float] | None = None
         self._failure: Exception | None = None
@@ -98,20 +108,10 @@ class Reception:
 
     # What the application has done ------------------------------------------------------------------------------------------
 
-    def claim(self, offset: int) -> None:
-        """Note that the application has the event that came at ``offset``, but may not be done with it."""
-        self._claimed.add(offset)
-
-    def acknowledge(self, offset: int) -> None:
-        """The application is done with the event that came at ``offset``."""
-        self._claimed.discard(offset)
+    def dealt_with(self, offset: int) -> None:
+        """Nothing is to be done any more with the event that came at ``offset``."""
         self.shares.taken(offset)
         self._let_go()
-
-    def acknowledge_claimed(self) -> None:
-        """The application is done with all that it has."""
-        for offset in list(self._claimed):
-            self.acknowledge(offset)
 
     async def share(self) -> None:
         """Return once a share is ours; raises ElsewhereError where others keep them all."""
@@ -252,7 +252,9 @@ class Reception:
 
     def _of(self, pipelines: Iterable[int]) -> list[Deal]:
         chosen = set(pipelines)
-        return [deal for deal in self.deals.values() if deal.pipeline in chosen]
+        return [
+            deal for deal in self.deals.values() if deal.pipeline in chosen and not deal.is_acknowledgement
+        ]
 
     def _pause(self, pipelines: Iterable[int]) -> None:
         for deal in self._of(pipelines):
@@ -276,6 +278,8 @@ class Reception:
             return None
         if isinstance(fact, Expired):
             deal = self._at(fact.view, None)
+            if deal.is_acknowledgement:
+                return None
             return TimedOut(deal, deal.waiting_on, fact.event.at, deal.due)
         if isinstance(fact, Doubtful):
             return self._doubted(fact, record)
@@ -298,12 +302,15 @@ class Reception:
             access,
             problem,
             None if message.encryption is None else message._replace(content=b""),
+            is_wanted(message),
         )
         deal = self._at(fact.view, said, fact.seal)
         if said.sender != message.sender:
             deal.names[message.sender] = said.sender
+        if is_acknowledgement(message):
+            self._acknowledged(message, said, record if fact.receipt is None else fact.receipt.event or b"")
         if fact.receipt is None:
-            return Received(deal, said)
+            return None if deal.is_acknowledgement else Received(deal, said)
         if (
             message.action == "OPEN"
             and identity not in self._outbox.envelopes
@@ -313,6 +320,13 @@ class Reception:
             self.inherited.put(Offer(0, deal))
         self._outbox.answer(identity, Accepted(deal, said, fact.receipt.block_by, record))
         return None
+
+    def _acknowledged(self, opening: Message, said: DealMessage, event: bytes) -> None:
+        """Remember what an acknowledgement says."""
+        self.acknowledgements.add(
+            Acknowledgement(said.sender, message, opening.transaction_id, said.at, event)
+            for message in acknowledged_in(opening)
+        )
 
     def _at(self, view: DealView, said: DealMessage | None, seal: Seal | None = None) -> Deal:
         """The deal, where the view now stands; one that has ended is let go."""

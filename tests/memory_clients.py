@@ -23,6 +23,8 @@ def connected(
     name: str,
     consumer: str | None = "main",
     transport: MemoryTransport | None = None,
+    *,
+    acknowledges: bool = True,
 ) -> Participant:
     """A connection of this participant, whose clock is the broker's."""
     return parley.connect(
@@ -30,6 +32,7 @@ def connected(
         participant=name,
         key=signing_key(name),
         consumer=consumer,
+        acknowledges=acknowledges,
         registrar=backbone.registrar.public,
         clock=lambda: backbone.now,
     )

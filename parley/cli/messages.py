@@ -81,6 +81,13 @@ def send(
     padded: Annotated[
         bool, typer.Option("--padded", help="Hide how long messages are: each is a power of two bytes.")
     ] = False,
+    want_acknowledgement: Annotated[
+        bool,
+        typer.Option(
+            "--want-acknowledgement",
+            help="Ask each recipient to sign for it; `parley tx show` tells who did.",
+        ),
+    ] = False,
     file: Annotated[
         Path | None, typer.Option("--file", help="Send this file's content; - is standard input.")
     ] = None,
@@ -101,6 +108,7 @@ def send(
         finish=finish,
         opening_options=private or padded,
         readers=reader,
+        want_acknowledgement=want_acknowledgement,
     )
     content, media_type = _content(text, file, content_type)
     within = duration(deadline)
@@ -120,6 +128,7 @@ def send(
                     readers=reader or (),
                     channel=group,
                     padded=padded,
+                    want_acknowledgement=want_acknowledgement,
                 )
             if group is not None:
                 return await group.post(content, content_type=media_type)
@@ -131,7 +140,9 @@ def send(
                     "`parley waiting` lists those that are"
                 )
             speak = found.finish if finish else found.send
-            return await speak(content, content_type=media_type, readers=reader)
+            return await speak(
+                content, content_type=media_type, readers=reader, want_acknowledgement=want_acknowledgement
+            )
 
     done = asyncio.run(say())
     said = done if isinstance(done, Deal) else done.deal
@@ -162,7 +173,12 @@ def _check_aims(
     finish: bool,
     opening_options: bool,
     readers: list[str] | None,
+    want_acknowledgement: bool,
 ) -> None:
+    if want_acknowledgement and not opens and deal is None:
+        raise typer.BadParameter(
+            "what is posted on a channel is not signed for; --want-acknowledgement needs --to or --deal"
+        )
     if (deal is None) == (not opens and channel is None):
         raise typer.BadParameter("give --to or --hidden (open), --deal (go on) or --channel (post)")
     if finish and deal is None:
@@ -181,6 +197,9 @@ def inbox(
         str,
         typer.Option(help="Each name has its own place in the inbox; whoever gives the same shares it."),
     ] = "terminal",
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Sign for what was shown, where its sender asks for that.")
+    ] = False,
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -188,7 +207,7 @@ def inbox(
     """Show what comes to us, each event once: what was shown is acknowledged."""
 
     async def listen() -> None:
-        async with connection(profile, password_file, consumer) as me:
+        async with connection(profile, password_file, consumer, acknowledges=acknowledge) as me:
             async for event in me.inbox(follow=not once):
                 if json:
                     show_json(_event_row(event))
@@ -202,7 +221,9 @@ def inbox(
         raise typer.Exit(0) from None
 
 
-def connection(profile: Path, password_file: Path | None, consumer: str | None = None) -> Participant:
+def connection(
+    profile: Path, password_file: Path | None, consumer: str | None = None, *, acknowledges: bool = False
+) -> Participant:
     """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`.
 
     Without a consumer's name it takes nothing from the inbox that another process would miss.
@@ -217,6 +238,7 @@ def connection(profile: Path, password_file: Path | None, consumer: str | None =
         registrar=settings.registrar,
         address=settings.address,
         consumer=consumer,
+        acknowledges=acknowledges,
     )
 
 

@@ -157,7 +157,7 @@ class TestSharing:
         backbone.groups["beta", "main"].give(second.transport, 1)
         with pytest.raises(ElsewhereError):
             await waiting
-        first.me._reception.acknowledge_claimed()
+        first.me.acknowledge(0)
         await until(lambda: bool(second.me.deals))
         with pytest.raises(ElsewhereError):
             await theirs.send("too late for this process")
@@ -218,7 +218,7 @@ class TestSharing:
         await next_of(first.me.opened())
         first.transport.kill()
         await until(lambda: second.me._reception.shares.ours == (0, 1))
-        first.me._reception.acknowledge_claimed()
+        first.me.acknowledge(0)
         first.me._reception._save()
         assert (await next_of(second.me.opened())).messages[0].text == "on 0"
 
