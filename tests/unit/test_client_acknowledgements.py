@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from parley.acknowledgement import ACKNOWLEDGEMENT_KIND, ACKNOWLEDGEMENT_TYPE, AT_ONCE, Acknowledgement
+from parley.cli import main
+from parley.cli.signing import asks, mentions, signed_for
 from parley.client import Participant
 from parley.deal import Deal, DealMessage
+from parley.envelope import MESSAGE_TYPE, seal
 from parley.events import prove_spoken, read_spoken
-from parley.schemas import FirehoseEvent, Hash, Reference, decode
+from parley.identifiers import transaction_text
+from parley.schemas import FirehoseEvent, Hash, Reference, decode, encode
 from parley.sealed_address import Hidden
+from tests.fix_desks import STORE, Run
+from tests.fix_ledger import SealedLedger
 from tests.memory_backbone import MemoryBackbone
 from tests.memory_clients import MINUTES, connected, next_of, until
+from tests.synthetic_ledger import signing_key
 
 
 @pytest.fixture
@@ -248,3 +255,55 @@ class TestHiddenParties:
         deal.acknowledge()
         (by_alpha,) = await signed(theirs, said)
         assert by_alpha.by == "alpha"
+
+
+class TestOnTheCommandLine:
+    @pytest.fixture
+    def identity(self, run: Run, seal_all: Callable[[], SealedLedger]) -> str:
+        """A transaction of two messages that ended and was sealed; beta signed for the first, and gamma for nothing."""
+        (opened,) = run(
+            "alpha", "send", "sign, please", "--to", "beta", "--to", "gamma", "--want-acknowledgement"
+        )
+        identity = str(opened["transaction"])
+        run("beta", "inbox", "--once", "--acknowledge")
+        run("gamma", "inbox", "--once")
+        run("alpha", "send", "thanks", "--deal", identity, "--finish")
+        seal_all()
+        return identity
+
+    def test_tx_show_tells_who_signed(self, run: Run, told: Callable[..., str], identity: str) -> None:
+        rows = run("alpha", "tx", "show", identity, *STORE)
+        assert [row["event"] for row in rows] == ["message", "message", "acknowledgement", "sealed"]
+        assert (rows[2]["by"], rows[2]["message_sequence"]) == ("beta", 0)
+        lines = told("alpha", "tx", "show", identity, *STORE)
+        assert f"beta signed for message 0, in transaction {rows[2]['acknowledgement']}" in lines
+
+    def test_the_acknowledgement_is_proved_like_any_message(
+        self, run: Run, identity: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        signed = str(run("alpha", "tx", "show", identity, *STORE)[2]["acknowledgement"])
+        assert main(["tx", "prove", signed, *STORE, "--message", "0", "--output", "ack.proof"]) == 0
+        assert main(["verify", "ack.proof", "--log-key", "log.vkey"]) == 0
+        assert "beta" in capsys.readouterr().out
+
+    def test_it_is_found_on_the_firehose_with_its_legal_name(
+        self, desk_backbone: MemoryBackbone, identity: str
+    ) -> None:
+        events = [decode(data, FirehoseEvent) for data in desk_backbone.pipelines[0].firehose]
+        ours = [event for event in events if transaction_text(event.transaction_id) == identity]
+        others = [event for event in events if mentions(event, ours[0].transaction_id)]
+        (signed,) = signed_for(ours, others, desk_backbone.directory)
+        assert signed.legal_name == "Beta plc"
+        assert asks(ours)
+        forged = [event._replace(envelope=forgery(event)) for event in others]
+        assert not list(signed_for(ours, forged, desk_backbone.directory))
+
+    def test_a_post_on_a_channel_is_not_signed_for(self, told: Callable[..., str]) -> None:
+        assert "not signed for" in told("alpha", "send", "x", "--channel", "00", "--want-acknowledgement")
+
+
+def forgery(event: FirehoseEvent) -> bytes:
+    """The same words, signed by somebody else."""
+    spoken = read_spoken(event)
+    assert spoken is not None
+    return encode(seal(MESSAGE_TYPE, spoken.message, signing_key("gamma")))
