@@ -6,12 +6,12 @@ One task reads the transport for all deals of a connection; a deal costs memory 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
-from parley.acknowledgement import WANTED, Acknowledgement
+from parley.acknowledgement import WANTED
 from parley.acknowledging import Acknowledger
 from parley.admitted import check_admitted
 from parley.channel import EPOCH_LASTS, Channel, channels_of, find_channel, open_channel
@@ -21,7 +21,6 @@ from parley.deal import (
     Content,
     Deal,
     DealMessage,
-    InboxEvent,
 )
 from parley.directory import Directory
 from parley.disclosing import disclose
@@ -29,6 +28,7 @@ from parley.errors import (
     TransportError,
 )
 from parley.identifiers import new_transaction_id
+from parley.listening import Listening
 from parley.opening import Deadline, Invitations, write_opening
 from parley.outbox import Outbox
 from parley.reception import Reception
@@ -43,9 +43,7 @@ from parley.schemas import (
 )
 from parley.sealed_address import Hidden
 from parley.secrecy import Secrecy
-from parley.taking import Taking, deal_of
 from parley.transport import Transport
-from parley.waiting import Waiting, waiting
 
 __all__ = ["Participant", "connect"]
 
@@ -94,7 +92,7 @@ def connect(
     )
 
 
-class Participant:
+class Participant(Listening):
     """A participant connected to the backbone; use it as ``async with``.
 
     Each event is taken once, through :meth:`inbox`, :meth:`opened` or its deal, whichever asks first. Taking the next
@@ -134,7 +132,7 @@ class Participant:
             self, transport, directory, self.secrecy, self._outbox, self._invitations.hidden
         )
         self._acknowledger = Acknowledger(
-            self, self._reception.acknowledgements, self._reception.dealt_with, willing=acknowledges
+            self, self._reception.acknowledgements, self._reception.division.dealt_with, willing=acknowledges
         )
 
     # Connecting and leaving ----------------------------------------------------------------------------------------------
@@ -201,7 +199,7 @@ class Participant:
         power of two. ``want_acknowledgement`` is as for :meth:`Deal.send`.
         """
         parties, readers = tuple(parties), tuple(readers)
-        await self._reception.share()
+        await self._reception.division.share()
         if channel is not None and pipeline is None:
             pipeline = channel.epoch.pipeline
         message = self.opening(
@@ -248,7 +246,7 @@ class Participant:
             transaction_id,
             self._invitations.parties(parties, transaction_id),
             self._clock(),
-            self._reception.openable(pipeline),
+            self._reception.division.openable(pipeline),
             kind=kind,
             deadline=deadline,
             content=content,
@@ -289,7 +287,7 @@ class Participant:
         message: DealMessage | None = None,
     ) -> Accepted:
         """Disclose what we can read of a transaction, as :meth:`Deal.disclose` says; also of one that has ended."""
-        await self._reception.share()
+        await self._reception.division.share()
         return await disclose(self, scope, transaction_id, to=to, statement=statement, message=message)
 
     # Channels --------------------------------------------------------------------------------------------------------------
@@ -309,7 +307,7 @@ class Participant:
             EncryptionError: a member or reader has no encryption key in the directory.
 
         """
-        await self._reception.share()
+        await self._reception.division.share()
         return await open_channel(self, name, members, readers=readers, lasting=lasting, pipeline=pipeline)
 
     @property
@@ -329,57 +327,3 @@ class Participant:
     def now(self) -> int:
         """The participant's clock; ms since the Unix epoch."""
         return self._clock()
-
-    # Listening -------------------------------------------------------------------------------------------------------------
-
-    @property
-    def deals(self) -> tuple[Deal, ...]:
-        """The deals that are open and this process's, those of earlier lives included."""
-        reception = self._reception
-        return tuple(
-            deal
-            for deal in reception.deals.values()
-            if reception.shares.has(deal.pipeline) and not deal.is_acknowledgement
-        )
-
-    def deal(self, transaction_id: TransactionId) -> Deal | None:
-        """The open deal with this id, also where it is another process's."""
-        return self._reception.deals.get(transaction_id)
-
-    def waiting(self) -> tuple[Waiting, ...]:
-        """What each open deal waits on, that with the earliest deadline first."""
-        return waiting(self.deals)
-
-    def inbox(self, *, follow: bool = True) -> AsyncIterator[InboxEvent]:
-        """Everything that comes, in order, as far as nobody else takes it first; without ``follow``, what is there now."""
-        return Taking(self, self._reception.inbox, lambda event: event, follow=follow)
-
-    def opened(self) -> AsyncIterator[Deal]:
-        """The deals that others open; raises VerificationError for a record that verifies for no deal."""
-        return Taking(self, self._reception.opened, deal_of)
-
-    async def inherited(self) -> AsyncIterator[Deal]:
-        """Open deals to go on with that neither :meth:`opened` gives nor :meth:`open` gave here: those of an earlier life, and
-        as processes of this consumer come and go those of another.
-        """
-        mailbox = self._reception.inherited
-        while offer := await mailbox.next():
-            deal = offer.take()
-            if deal.outcome is None and self._reception.shares.has(deal.pipeline):
-                yield deal
-
-    def check_ours(self, pipeline: int) -> None:
-        """Return if the deals of a pipeline are this process's; raises ElsewhereError if not."""
-        self._reception.check_ours(pipeline)
-
-    def claim(self, offset: int, event: InboxEvent) -> None:
-        """Note that the application has the event that came at ``offset``, but may not be done with it."""
-        self._reception.claimed[offset] = event
-
-    def acknowledge(self, offset: int) -> None:
-        """The application is done with the event that came at ``offset``."""
-        self._acknowledger.dealt_with(offset, self._reception.claimed.pop(offset, None))
-
-    def acknowledgements(self, message: DealMessage, deal: TransactionId) -> Sequence[Acknowledgement]:
-        """Who has signed for a message, as far as that was for us."""
-        return self._reception.acknowledgements.of(message.message_id, deal)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, Self
+from collections.abc import Iterable, Sequence
+from typing import Self
 
-from parley.acknowledgement import ACKNOWLEDGEMENT_KIND, ACKNOWLEDGEMENT_TYPE, WANTED, Acknowledgement
+from parley.acknowledgement import WANTED, Acknowledgement
 from parley.composing import Content, content_of, recipients
 from parley.conflict import ATTEMPTS, CATCHING_UP, Resend, may_resend
+from parley.course import Course
 from parley.errors import ConflictError, RefusedError, VerificationError
 from parley.heard import Accepted, DealMessage, Due, InboxEvent, Received, TimedOut, Unverified
-from parley.identifiers import transaction_text
 from parley.mailbox import Mailbox, Offer
 from parley.schemas import (
     Action,
     Head,
     Message,
-    Outcome,
     Reference,
     Scope,
-    Terms,
-    TransactionId,
 )
 from parley.sealed_address import Seal, showing
-from parley.steps import StepRule, allowed_steps
+from parley.speaker import Speaker
 from parley.view import DealView
 
 __all__ = [
@@ -35,154 +32,32 @@ __all__ = [
     "Due",
     "InboxEvent",
     "Received",
-    "Speaker",
     "TimedOut",
     "Unverified",
 ]
 
 
-class Speaker(Protocol):
-    """What a deal needs of its client."""
-
-    participant: str
-
-    async def submit(self, message: Message) -> Accepted: ...
-    def conceal(
-        self,
-        message: Message,
-        parties: Iterable[str],
-        readers: Iterable[str] | None,
-        hidden: Mapping[str, str],
-    ) -> Message: ...
-    async def disclose(
-        self,
-        scope: Scope,
-        transaction_id: TransactionId,
-        *,
-        to: str,
-        statement: str,
-        message: DealMessage | None = None,
-    ) -> Accepted: ...
-    def check_ours(self, pipeline: int) -> None: ...
-    def acknowledge(self, offset: int) -> None: ...
-    def claim(self, offset: int, event: InboxEvent) -> None: ...
-    def acknowledgements(self, message: DealMessage, deal: TransactionId) -> Sequence[Acknowledgement]: ...
-    def now(self) -> int: ...
-
-
-class Deal:
+class Deal(Course):
     """A transaction. ``async for message in deal`` gives what the other parties say, until it ends.
 
     Taking the next message acknowledges the one before, so a crash in between brings it again.
     """
 
-    __slots__ = ("_claimed", "_mailbox", "_moved", "_seal", "_speaker", "_turn", "_view", "messages", "names")
+    __slots__ = ("_claimed", "_mailbox", "_moved", "_speaker", "_turn")
 
     def __init__(self, speaker: Speaker, view: DealView) -> None:
+        super().__init__(speaker.participant, view)
         self._speaker = speaker
-        self._view = view
         self._mailbox: Mailbox[InboxEvent] = Mailbox()
         self._turn = asyncio.Lock()
         self._moved: asyncio.Event | None = None
         self._claimed: int | None = None
-        self.messages: list[DealMessage] = []
-        """Everything said so far that this participant has seen, its own messages included."""
-        self._seal: Seal | None = None
-        self.names: dict[str, str] = {}
-        """Who is behind the sealed addresses among the parties, as far as this connection knows: those that it hid itself, and
-        those that have spoken."""
-
-    @property
-    def id(self) -> TransactionId:
-        return self._view.transaction_id
-
-    @property
-    def pipeline(self) -> int:
-        return self._view.pipeline
-
-    @property
-    def terms(self) -> Terms:
-        return self._view.transaction.terms
-
-    @property
-    def kind(self) -> str:
-        return self.terms.kind
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """The parties as the terms name them: a hidden one by its sealed address (``names`` may tell more)."""
-        return tuple(party.participant for party in self.terms.parties)
-
-    @property
-    def own_name(self) -> str:
-        """What the terms call this participant: its name, or its sealed address. Speaking by that one reveals who it is."""
-        return self._speaker.participant if self._seal is None else self._seal.text
-
-    @property
-    def opened_at(self) -> int:
-        """When the opening was appended; ms since the Unix epoch."""
-        return self._view.transaction.opened_at
-
-    @property
-    def deadline(self) -> int:
-        """The last moment at which a message counts; ms since the Unix epoch."""
-        return self.terms.deadline
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """FINISHED, TIMED_OUT, or ``None`` while open."""
-        return self._view.transaction.outcome
-
-    @property
-    def waiting_on(self) -> tuple[str, ...]:
-        """Who is due to speak, as the terms name them; after a timeout, who was; empty once finished."""
-        return self._view.transaction.due
-
-    @property
-    def next_steps(self) -> tuple[StepRule, ...]:
-        """What we may say now, in a kind of transaction that has a table of steps; empty where it has none, or not all was seen."""
-        return allowed_steps(self._view.transaction, self.own_name) if self.is_whole else ()
-
-    @property
-    def due(self) -> tuple[Due, ...]:
-        """Those of ``waiting_on``, and what each had said last."""
-        return tuple(self._due(name) for name in self.waiting_on)
-
-    def _due(self, name: str) -> Due:
-        participant = self.names.get(name, None if ":" in name else name)
-        if name == self.own_name:
-            participant = self._speaker.participant
-        said = (message for message in reversed(self.messages) if message.sender == participant)
-        return Due(name, participant, next(said, None))
-
-    @property
-    def waiting_since(self) -> int:
-        """When the last message that we saw was appended, since which those due are due; ms since the Unix epoch."""
-        return self.messages[-1].at if self.messages else self.opened_at
-
-    @property
-    def head(self) -> Head:
-        """The last message seen, which the next one will link to."""
-        return self._view.head
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every message up to the head was seen here."""
-        return self._view.whole
 
     def acknowledged_by(self, message: DealMessage) -> tuple[Acknowledgement, ...]:
         """Who of the parties has signed for a message of this deal, as far as that was for us; works after its end too."""
         parties = {self.names.get(name, name) for name in self.parties}
         known = self._speaker.acknowledgements(message, self.id)
         return tuple(each for each in known if each.by in parties)
-
-    @property
-    def is_acknowledgement(self) -> bool:
-        """Whether this is no deal but a signed acknowledgement, which the client sees to itself."""
-        said = self.messages
-        return (
-            self.kind == ACKNOWLEDGEMENT_KIND and bool(said) and said[0].content_type == ACKNOWLEDGEMENT_TYPE
-        )
 
     async def send(
         self,
@@ -371,10 +246,7 @@ class Deal:
 
     def update(self, view: DealView, message: DealMessage | None, seal: Seal | None = None) -> None:
         """Stand where the view stands, with the message that led there; for the client."""
-        self._view = view
-        self._seal = seal or self._seal
-        if message is not None and (not self.messages or self.messages[-1].sequence < message.sequence):
-            self.messages.append(message)
+        self._go_on(view, message, seal)
         if self._moved is not None:
             self._moved.set()
             self._moved = None
@@ -392,10 +264,6 @@ class Deal:
     def close(self, error: Exception | None) -> None:
         """Nothing more will come over this connection; for the client."""
         self._mailbox.close(error)
-
-    def __repr__(self) -> str:
-        state = self.outcome or f"waiting on {', '.join(self.waiting_on)}"
-        return f"Deal({transaction_text(self.id)}, {self.kind!r}, {state})"
 
 
 def _kept(names: Iterable[str] | None) -> tuple[str, ...] | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 
 from parley.acknowledgement import (
@@ -17,16 +16,17 @@ from parley.acknowledgement import (
     is_wanted,
 )
 from parley.book import Ahead, Book, Doubtful, Expired, Said
-from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, Speaker, TimedOut, Unverified
+from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, TimedOut, Unverified
 from parley.directory import Directory
-from parley.errors import ElsewhereError, ParleyError, RefusedError, WireError
-from parley.mailbox import Mailbox, Offer
+from parley.division import Division
+from parley.errors import ParleyError, RefusedError, WireError
 from parley.outbox import Outbox
 from parley.schemas import Message, Rejection, TransactionId
 from parley.sealed_address import Seal, speaker_of, unwrap
 from parley.secrecy import Secrecy
 from parley.share import Arrival
-from parley.shares import Shares, pipeline_of
+from parley.shares import pipeline_of
+from parley.speaker import Speaker
 from parley.transport import Arrivals, InboxRecord, Transport
 from parley.view import DealView
 
@@ -34,9 +34,7 @@ __all__ = ["Reception"]
 
 _TICK = 0.25
 """Seconds between looks at what waits for an answer."""
-_ACKNOWLEDGE_EVERY = 1.0
-_HANDING_OVER = 30.0
-"""Seconds that the application has for what it holds of a share that must go to another process."""
+_SAVE_EVERY = 1.0
 _DIRECTORY_PATIENCE = 10.0
 """Seconds a record may wait for the directory version it was judged by."""
 
@@ -62,17 +60,9 @@ class Reception:
         self._hidden = hidden
         self._book = Book(speaker.participant, directory, outbox.envelopes)
         self.deals: dict[TransactionId, Deal] = {}
-        """Those that are open."""
-        self.inbox: Mailbox[InboxEvent] = Mailbox()
-        """Everything."""
-        self.opened: Mailbox[InboxEvent] = Mailbox()
-        """The openings of others, and what belongs to no deal."""
-        self.inherited: Mailbox[Deal] = Mailbox()
-        """Open deals that became ours otherwise than by what is in ``opened`` or by opening them here."""
-        self.shares: Shares[InboxEvent] = Shares({})
-        """Which part of it is for this process."""
-        self.may_open = asyncio.Event()
-        """Whether any is."""
+        """Those that are open, whichever process has them."""
+        self.division = Division(transport, self.deals)
+        """Which of what comes is for this process."""
         self.claimed: dict[int, InboxEvent] = {}
         """What the application has in hand, by its offset."""
         self.acknowledgements = Acknowledgements()
@@ -80,9 +70,9 @@ class Reception:
         self._backlog: list[InboxRecord] = []
         self._held: tuple[Arrival, float] | None = None
         self._failure: Exception | None = None
-        self._acknowledged_at = self._leaving_since = 0.0
+        self._saved_at = 0.0
         self._ready: asyncio.Future[None] | None = None
-        self._inbox_read = self._directory_read = self._assigned = False
+        self._inbox_read = self._directory_read = False
         self._task: asyncio.Task[None] | None = None
 
     async def begin(self, address: str, consumer: str | None) -> None:
@@ -90,7 +80,7 @@ class Reception:
 
         Errors as for ``Transport.open``.
         """
-        self.shares = Shares(await self._transport.open(address, consumer))
+        self.division.begin(await self._transport.open(address, consumer))
         self._ready = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._follow(), name=f"parley {self._speaker.participant}")
         await self._ready
@@ -103,37 +93,8 @@ class Reception:
                 await self._task
             self._task = None
         self._fail(error)
-        self._save()
+        self.division.save()
         await self._transport.close()
-
-    # What the application has done ------------------------------------------------------------------------------------------
-
-    def dealt_with(self, offset: int) -> None:
-        """Nothing is to be done any more with the event that came at ``offset``."""
-        self.shares.taken(offset)
-        self._let_go()
-
-    async def share(self) -> None:
-        """Return once a share is ours; raises ElsewhereError where others keep them all."""
-        try:
-            async with asyncio.timeout(_HANDING_OVER + _TICK):
-                await self.may_open.wait()
-        except TimeoutError:
-            raise _standing_by() from None
-
-    def openable(self, pipeline: int | None) -> tuple[int, ...]:
-        """Where a transaction can be opened: on ``pipeline``, or on each that is ours; raises ElsewhereError where nowhere."""
-        if pipeline is not None:
-            self.check_ours(pipeline)
-            return (pipeline,)
-        if not self.shares.ours:
-            raise _standing_by()
-        return self.shares.ours
-
-    def check_ours(self, pipeline: int) -> None:
-        """Return if the deals of a pipeline are this process's; raises ElsewhereError if not."""
-        if not self.shares.has(pipeline):
-            raise _elsewhere(pipeline)
 
     # Following the transport -------------------------------------------------------------------------------------------------
 
@@ -144,24 +105,16 @@ class Reception:
                 arrivals = await transport.arrivals(_TICK)
                 self._arrive(arrivals)
                 now = time.monotonic()
-                if now - self._acknowledged_at >= _ACKNOWLEDGE_EVERY:
-                    self._acknowledged_at = now
-                    self._save()
-                self._let_go()
+                if now - self._saved_at >= _SAVE_EVERY:
+                    self._saved_at = now
+                    self.division.save()
+                self.division.let_go()
                 await self._outbox.chase(now)
         except ParleyError as error:
             self._fail(error)
         except Exception as error:
             self._fail(error)
             raise
-
-    @property
-    def _is_ready(self) -> bool:
-        return self._ready is not None and self._ready.done()
-
-    def _save(self) -> None:
-        if standings := self.shares.advance():
-            self._transport.acknowledge(standings)
 
     def _fail(self, error: Exception) -> None:
         """Tell everybody who waits that nothing more will come."""
@@ -173,32 +126,29 @@ class Reception:
         self._outbox.fail(error)
         for deal in self.deals.values():
             deal.close(error)
-        leaving = self._task is None
-        self.inbox.close(None if leaving else error)
-        self.opened.close(None if leaving else error)
-        self.inherited.close(None if leaving else error)
+        self.division.close(error, leaving=self._task is None)
 
     def _arrive(self, arrivals: Arrivals) -> None:
         for record in arrivals.directory:
             self._directory.apply(record)
         for key, error in arrivals.undelivered:
             self._outbox.undelivered(key, error)
-        self._divide(arrivals)
+        self.division.divide(arrivals)
         self._backlog.extend(arrivals.inbox)
         self._inbox_read |= arrivals.inbox_end
         self._directory_read |= arrivals.directory_end
         if self._backlog:
             self._read_backlog()
         is_read = self._inbox_read and self._directory_read and not self._backlog
-        if is_read and self._assigned and self._ready is not None and not self._ready.done():
-            self._inherit(self.shares.ours)
+        if is_read and self.division.is_assigned and self._ready is not None and not self._ready.done():
+            self.division.ready()
             self._ready.set_result(None)
 
     def _read_backlog(self) -> None:
         """Take in the records in order, up to one that must wait for the directory."""
         done = 0
         for record in self._backlog:
-            arrival, since = self._held or (self.shares.arrived(record), 0.0)
+            arrival, since = self._held or (self.division.shares.arrived(record), 0.0)
             if arrival is not Arrival.REPEATED:
                 impatient = since > 0 and time.monotonic() - since > _DIRECTORY_PATIENCE
                 value, seal = _unwrapped(record.value)
@@ -208,66 +158,10 @@ class Reception:
                     break
                 event = self._event(fact, value)
                 if arrival is Arrival.NEW and event is not None:
-                    offer = Offer(record.offset, event)
-                    if self.shares.offered(pipeline_of(record), offer):
-                        self._offer(offer)
+                    self.division.offer(pipeline_of(record), record.offset, event)
             self._held = None
             done += 1
         del self._backlog[:done]
-
-    # Sharing with other processes ---------------------------------------------------------------------------------------------
-
-    def _divide(self, arrivals: Arrivals) -> None:
-        """Take on the shares that have become ours, and prepare those that must go."""
-        if arrivals.gained is None and not (arrivals.moved or arrivals.lost or arrivals.leaving):
-            return
-        self.shares.moved(arrivals.moved)
-        if arrivals.lost:
-            self.shares.lost(arrivals.lost)
-            self._pause(arrivals.lost)
-        if arrivals.leaving:
-            self.shares.leave(arrivals.leaving)
-            self._pause(arrivals.leaving)
-            self._leaving_since = time.monotonic()
-        if arrivals.gained is not None:
-            self._assigned = True
-            offers = self.shares.gained(arrivals.gained)
-            for deal in self._of(arrivals.gained):
-                deal.pause(None)
-            for offer in offers:
-                self._offer(offer)
-            if self._is_ready:
-                self._inherit(arrivals.gained)
-        if self.shares.ours:
-            self.may_open.set()
-        else:
-            self.may_open.clear()
-
-    def _inherit(self, pipelines: Iterable[int]) -> None:
-        """Tell of the open deals of these pipelines, but of those whose opening waits to be taken."""
-        new = {event.deal for event in self.opened.events()}
-        for deal in self._of(pipelines):
-            if deal not in new:
-                self.inherited.put(Offer(0, deal))
-
-    def _of(self, pipelines: Iterable[int]) -> list[Deal]:
-        chosen = set(pipelines)
-        return [
-            deal for deal in self.deals.values() if deal.pipeline in chosen and not deal.is_acknowledgement
-        ]
-
-    def _pause(self, pipelines: Iterable[int]) -> None:
-        for deal in self._of(pipelines):
-            deal.pause(_elsewhere(deal.pipeline))
-
-    def _let_go(self) -> None:
-        """Let the shares go that must, once the application is done with what it holds of them, or too slow."""
-        leaving = tuple(self.shares.leaving)
-        too_slow = time.monotonic() - self._leaving_since > _HANDING_OVER
-        if leaving and (too_slow or self.shares.can_go):
-            self._save()
-            self.shares.lost(leaving)
-            self._transport.release()
 
     def _event(self, fact: Said | Expired | Rejection | Doubtful | None, record: bytes) -> InboxEvent | None:
         """Change the deals as the fact says, and give what the application must know."""
@@ -311,13 +205,9 @@ class Reception:
             self._acknowledged(message, said, record if fact.receipt is None else fact.receipt.event or b"")
         if fact.receipt is None:
             return None if deal.is_acknowledgement else Received(deal, said)
-        if (
-            message.action == "OPEN"
-            and identity not in self._outbox.envelopes
-            and self._is_ready
-            and self.shares.has(deal.pipeline)
-        ):
-            self.inherited.put(Offer(0, deal))
+        is_ours_alone = identity in self._outbox.envelopes or deal.is_acknowledgement
+        if message.action == "OPEN" and not is_ours_alone:
+            self.division.opened_elsewhere(deal)
         self._outbox.answer(identity, Accepted(deal, said, fact.receipt.block_by, record))
         return None
 
@@ -334,8 +224,7 @@ class Reception:
         if deal is None:
             deal = self.deals[view.transaction_id] = Deal(self._speaker, view)
             deal.names.update((text, self._hidden[text]) for text in deal.parties if text in self._hidden)
-            if not self.shares.has(view.pipeline):
-                deal.pause(_elsewhere(view.pipeline))
+            self.division.made(deal)
         deal.update(view, said, seal)
         if view.transaction.outcome is not None:
             del self.deals[view.transaction_id]
@@ -347,27 +236,6 @@ class Reception:
         if fact.message_id is not None:
             self._outbox.refuse(fact.message_id, fact.error)
         return Unverified(deal, fact.error, record)
-
-    def _offer(self, offer: Offer[InboxEvent]) -> None:
-        event = offer.event
-        self.inbox.put(offer)
-        deal = event.deal
-        if deal is None or (isinstance(event, Received) and event.message.action == "OPEN"):
-            self.opened.put(offer)
-        else:
-            deal.offer(offer)
-
-
-def _elsewhere(pipeline: int) -> ElsewhereError:
-    return ElsewhereError(
-        f"another process of this consumer has the deals of pipeline {pipeline}; it goes on with this one"
-    )
-
-
-def _standing_by() -> ElsewhereError:
-    return ElsewhereError(
-        "every pipeline is another process's of this consumer; this one stands by until one of them leaves"
-    )
 
 
 def _unwrapped(record: bytes) -> tuple[bytes, Seal | None]:

@@ -119,7 +119,7 @@ async def test_the_negotiation_is_not_disturbed(
     assert deal.waiting_on == ("beta",)
     assert [row.deal for row in alpha.waiting()] == [deal]
     assert alpha.deals == (deal,)
-    assert alpha._reception.inbox.events() == []
+    assert alpha._reception.division.inbox.events() == []
 
 
 async def test_several_messages_share_one_acknowledgement(

@@ -57,7 +57,7 @@ async def second(backbone: MemoryBackbone, first: Process) -> AsyncIterator[Proc
 
 async def give(backbone: MemoryBackbone, to: Process, *pipelines: int) -> None:
     backbone.groups["beta", "main"].give(to.transport, *pipelines)
-    await until(lambda: set(pipelines) <= set(to.me._reception.shares.ours))
+    await until(lambda: set(pipelines) <= set(to.me._reception.division.shares.ours))
 
 
 async def deal_on(alpha: Participant, pipeline: int) -> Deal:
@@ -124,8 +124,8 @@ class TestSharing:
     async def test_a_process_without_a_share_stands_by(
         self, first: Process, second: Process, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("parley.reception._HANDING_OVER", 0)
-        monkeypatch.setattr("parley.reception._TICK", 0.01)
+        monkeypatch.setattr("parley.division._HANDING_OVER", 0)
+        monkeypatch.setattr("parley.division._GRACE", 0.01)
         assert not second.me.deals
         with pytest.raises(ElsewhereError, match="stands by"):
             await second.me.open(["alpha"], kind="otc", deadline=MINUTES, content="")
@@ -170,14 +170,14 @@ class TestSharing:
         opened = first.me.opened()
         theirs = await next_of(opened)
         backbone.groups["beta", "main"].give(second.transport, 1)
-        await until(lambda: first.me._reception.shares.leaving != ())
+        await until(lambda: first.me._reception.division.shares.leaving != ())
         assert not second.me.deals
         await theirs.send("still mine to answer")
         asking = asyncio.ensure_future(anext(opened))
         await until(lambda: bool(second.me.deals))
         assert [message.text for message in second.me.deals[0].messages] == ["on 1", "still mine to answer"]
         asking.cancel()
-        assert second.me._reception.inbox.events() == []
+        assert second.me._reception.division.inbox.events() == []
 
     async def test_a_process_too_slow_loses_what_it_holds(
         self,
@@ -187,7 +187,7 @@ class TestSharing:
         second: Process,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("parley.reception._HANDING_OVER", 0)
+        monkeypatch.setattr("parley.division._HANDING_OVER", 0)
         await deal_on(alpha, 1)
         await next_of(first.me.opened())
         await give(backbone, second, 1)
@@ -204,9 +204,9 @@ class TestSharing:
             opened = dying.opened()
             assert (await next_of(opened)).id == deals[0].id
             assert (await next_of(opened)).id == deals[2].id
-            dying._reception._save()
+            dying._reception.division.save()
             transport.kill()
-            await until(lambda: 0 in first.me._reception.shares.ours)
+            await until(lambda: 0 in first.me._reception.division.shares.ours)
             opened = first.me.opened()
             assert [(await next_of(opened)).id for _ in range(2)] == [deals[1].id, deals[2].id]
             assert (await next_of(first.me.inherited())).id == deals[0].id
@@ -217,9 +217,9 @@ class TestSharing:
         await deal_on(alpha, 0)
         await next_of(first.me.opened())
         first.transport.kill()
-        await until(lambda: second.me._reception.shares.ours == (0, 1))
+        await until(lambda: second.me._reception.division.shares.ours == (0, 1))
         first.me.acknowledge(0)
-        first.me._reception._save()
+        first.me._reception.division.save()
         assert (await next_of(second.me.opened())).messages[0].text == "on 0"
 
     async def test_what_the_others_have_dealt_with_is_not_kept(
@@ -229,11 +229,11 @@ class TestSharing:
         inbox = first.me.inbox()
         assert isinstance(await next_of(inbox), Received)
         first.me.acknowledge(0)
-        first.me._reception._save()
+        first.me._reception.division.save()
         await until(lambda: len(second.me._reception.deals) == 1)
-        assert list(second.me._reception.shares._kept) == [0]
+        assert list(second.me._reception.division.shares._kept) == [0]
         backbone.groups["beta", "main"].look(second.transport)
-        await until(lambda: not second.me._reception.shares._kept)
+        await until(lambda: not second.me._reception.division.shares._kept)
 
 
 class TestInheriting:
