@@ -34,14 +34,17 @@ class Division:
         """Everything that is for this process."""
         self.opened: Mailbox[InboxEvent] = Mailbox()
         """The openings of others, and what belongs to no deal."""
-        self.inherited: Mailbox[Deal] = Mailbox()
-        """Open deals that became ours otherwise than by what is in ``opened`` or by opening them here."""
+        self._heritage: dict[TransactionId, Deal] = {}
+        """Open deals that became ours otherwise than by what is in ``opened`` or by opening them here; still to be taken."""
+        self._news = asyncio.Event()
+        """Set when something is in it, or nothing more will be."""
         self.is_assigned = False
         """Whether it is known what is ours, be it nothing."""
         self._is_ready = False
         self._has_share = asyncio.Event()
         self._leaving_since = 0.0
         self._failure: Exception | None = None
+        self._is_leaving = False
 
     def begin(self, standings: Mapping[int, Standing]) -> None:
         """Begin with what was saved of each share; raises TransportError where that cannot be read."""
@@ -56,9 +59,11 @@ class Division:
         """Nothing more will come; takers are told the error, or that this was all where we are ``leaving``."""
         self._failure = error
         self._has_share.set()
+        self._is_leaving = leaving
         told = None if leaving else error
-        for mailbox in (self.inbox, self.opened, self.inherited):
-            mailbox.close(told)
+        self.inbox.close(told)
+        self.opened.close(told)
+        self._news.set()
 
     # What is asked by the client ------------------------------------------------------------------------------------------
 
@@ -85,6 +90,18 @@ class Division:
         """Return if the deals of a pipeline are this process's; raises ElsewhereError if not."""
         if not self.shares.has(pipeline):
             raise _elsewhere(pipeline)
+
+    async def inherited(self) -> Deal | None:
+        """The next deal to go on with, once there is one; ``None`` after the last."""
+        while True:
+            if self._failure is not None and not self._is_leaving:
+                raise self._failure
+            if self._heritage:
+                return self._heritage.pop(next(iter(self._heritage)))
+            if self._failure is not None:
+                return None
+            self._news.clear()
+            await self._news.wait()
 
     def dealt_with(self, offset: int) -> None:
         """Nothing is to be done any more with the event that came at ``offset``."""
@@ -116,7 +133,12 @@ class Division:
     def opened_elsewhere(self, deal: Deal) -> None:
         """Another process of ours opened a deal, which is this one's to go on with if it is on a pipeline of its."""
         if self._is_ready and self.shares.has(deal.pipeline):
-            self.inherited.put(Offer(0, deal))
+            self._heritage[deal.id] = deal
+            self._news.set()
+
+    def ended(self, deal: Deal) -> None:
+        """There is nothing more to go on with in a deal."""
+        self._heritage.pop(deal.id, None)
 
     def divide(self, arrivals: Arrivals) -> None:
         """Take on the shares that have become ours, and prepare those that must go."""
@@ -152,11 +174,13 @@ class Division:
         new = {event.deal for event in self.opened.events()}
         for deal in self._of(pipelines):
             if deal not in new:
-                self.inherited.put(Offer(0, deal))
+                self._heritage[deal.id] = deal
+                self._news.set()
 
     def _pause(self, pipelines: Iterable[int]) -> None:
         for deal in self._of(pipelines):
             deal.pause(_elsewhere(deal.pipeline))
+            self._heritage.pop(deal.id, None)
 
     def _of(self, pipelines: Iterable[int]) -> list[Deal]:
         chosen = set(pipelines)

@@ -165,16 +165,12 @@ class Membership:
         if now - self._looked_at < _LOOK_EVERY_S:
             return
         self._looked_at = now
-        theirs = partitions_of(self._consumer, SHARES, self._failures, self._patience) - self._ours
-        if theirs:
-            moved = ask(
-                lambda: self._saved(theirs),
-                self._consumer,
-                "looking up the others' positions",
-                self._failures,
-                self._patience,
-            )
-            self._post(Arrivals(moved=moved))
+        try:
+            found = self._consumer.list_topics(SHARES, timeout=1).topics[SHARES].partitions
+            if theirs := set(found) - self._ours:
+                self._post(Arrivals(moved=self._saved(theirs)))
+        except KafkaException as exception:  # later will do: until then more is kept than need be
+            self._failures.judge(exception.args[0], "looking up the others' positions")
 
     def _saved(self, pipelines: Collection[int], timeout: float = 1) -> dict[int, Standing]:
         if not pipelines:

@@ -52,11 +52,8 @@ class Listening:
         """Open deals to go on with that neither :meth:`opened` gives nor :meth:`open` gave here: those of an earlier life, and
         as processes of this consumer come and go those of another.
         """
-        mailbox = self._reception.division.inherited
-        while offer := await mailbox.next():
-            deal = offer.take()
-            if deal.outcome is None and self._reception.division.shares.has(deal.pipeline):
-                yield deal
+        while (deal := await self._reception.division.inherited()) is not None:
+            yield deal
 
     def check_ours(self, pipeline: int) -> None:
         """Return if the deals of a pipeline are this process's; raises ElsewhereError if not."""

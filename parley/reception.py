@@ -229,6 +229,7 @@ class Reception:
         if view.transaction.outcome is not None:
             del self.deals[view.transaction_id]
             self._secrecy.reader.ended(view.transaction_id)
+            self.division.ended(deal)
         return deal
 
     def _doubted(self, fact: Doubtful, record: bytes) -> Unverified:

@@ -90,6 +90,13 @@ class Share(Generic[T]):
         for offset in [offset for offset in self._kept if offset < self._position]:
             del self._kept[offset]
 
+    def gained(self, standing: Standing) -> None:
+        """It is ours from now on, from where it stands."""
+        self.moved(standing)
+        # What we had dealt with and not saved before it went away from us is to be saved now.
+        self._position = standing.position
+        self.is_ours = True
+
     def __contains__(self, offset: int) -> bool:
         """Whether what came at ``offset`` is still to be dealt with."""
         return offset in self._kept

@@ -91,9 +91,9 @@ class Shares(Generic[T]):
     def gained(self, standings: Mapping[int, Standing]) -> list[Offer[T]]:
         """These are ours from now on, each from where it stands; what can be taken now, in the inbox's order."""
         self.moved(standings)
-        for pipeline in standings:
+        for pipeline, standing in standings.items():
             self._leaving.discard(pipeline)
-            self._share(pipeline).is_ours = True
+            self._share(pipeline).gained(standing)
         offers = [offer for pipeline in standings for offer in self._share(pipeline).waiting()]
         return sorted(offers, key=lambda offer: offer.offset)
 

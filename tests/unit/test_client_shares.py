@@ -155,6 +155,34 @@ def test_between_processes_that_hand_over_nothing_is_taken_twice_or_lost(
     assert sorted(taken) == sorted({record.delivery for record in records if record.delivery})
 
 
+@given(records=rewritten_inboxes(), data=st.data())
+def test_what_is_lost_without_warning_is_taken_again_at_most_and_saved_in_the_end(
+    records: list[InboxRecord], data: st.DataObject
+) -> None:
+    saved = {0: FRESH, 1: FRESH}
+    processes = [Process(records, saved), Process(records, saved)]
+    processes[0].gain(saved)
+    owner = 0
+    for _ in range(data.draw(st.integers(0, 6))):
+        process = processes[owner]
+        process.read(data.draw(st.integers(0, len(records))))
+        process.take(lambda: data.draw(st.booleans()))
+        moved = process.shares.advance()
+        if data.draw(st.booleans()):
+            saved |= moved
+        else:  # the others had given it up before it could save
+            process.shares.lost((0, 1))
+            owner = data.draw(st.integers(0, 1))
+            processes[owner].gain(saved)
+    processes[owner].read(len(records))
+    processes[owner].take(always)
+    saved |= processes[owner].shares.advance()
+    taken = {delivery for process in processes for delivery in process.taken}
+    assert taken == {record.delivery for record in records}
+    for record in records:
+        assert record.offset < saved[pipeline_of(record)].position
+
+
 def test_the_position_waits_for_the_first_record_that_is_not_taken() -> None:
     share = Share[str](FRESH)
     offered(share, *inbox(0, 1, 2))
