@@ -53,6 +53,8 @@ _SETTINGS: Final = {
     "share.coordinator.state.topic.num.partitions": "4",
     "group.initial.rebalance.delay.ms": "0",
     "group.min.session.timeout.ms": "1000",
+    # Eight weeks: a consumer that stays away finds its place as long as its inbox keeps what it has not taken, and longer.
+    "offsets.retention.minutes": str(8 * 7 * 24 * 60),
     "offset.metadata.max.bytes": "65536",
     "transaction.max.timeout.ms": "60000",
     # A dead producer's transaction is aborted within a second of its timeout, not within ten.

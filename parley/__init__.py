@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         Unverified,
     )
     from parley.errors import (
+        ConflictError,
+        ElsewhereError,
         EncryptionError,
         ParleyError,
         RefusedError,
@@ -41,8 +43,10 @@ __all__ = [
     "CONTENT_LIMIT",
     "Accepted",
     "Channel",
+    "ConflictError",
     "Deal",
     "DealMessage",
+    "ElsewhereError",
     "EncryptionError",
     "Hidden",
     "InboxEvent",
@@ -81,6 +85,8 @@ _HOMES = {
     "Received": "deal",
     "TimedOut": "deal",
     "Unverified": "deal",
+    "ConflictError": "errors",
+    "ElsewhereError": "errors",
     "EncryptionError": "errors",
     "ParleyError": "errors",
     "RefusedError": "errors",

@@ -1,117 +1,115 @@
-"""Which inbox records have been seen and taken: drops repeats, and finds the position that may be acknowledged; pure.
+"""Signed acknowledgements of delivery: how one is asked for, what it looks like on the record, and what is known of them; pure.
 
-An inbox is written at least once: after a crash the delivery stage writes some records again. Each carries where the
-delivery stage read it (`Delivery`), which only grows within a partition, so one number for each partition tells repeats.
-These numbers are saved as a note together with the acknowledged position, in one write.
-
-The position acknowledged is that of the first record the application has not taken yet, whatever it took after that.
+A message asks by a reference of the relation ``acknowledgement-wanted``, without target. Who has dealt with it opens a
+transaction of the kind ``acknowledgement`` with the asker: its opening refers to each message acknowledged, by transaction and
+by message id (the SHA-256 of its payload), and the same party finishes it. The opening alone is the evidence.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from enum import Enum, auto
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
-from parley.errors import TransportError
-from parley.transport import Delivery, InboxRecord, Standing
+from parley.schemas import Hash, Message, MessageId, Reference, TransactionId
 
-__all__ = ["Acknowledgements", "Arrival"]
+__all__ = [
+    "ACKNOWLEDGEMENT_KIND",
+    "ACKNOWLEDGEMENT_TYPE",
+    "AT_ONCE",
+    "WANTED",
+    "Acknowledged",
+    "Acknowledgement",
+    "Acknowledgements",
+    "acknowledged_in",
+    "is_acknowledgement",
+    "is_wanted",
+    "references_to",
+]
+
+ACKNOWLEDGEMENT_KIND: Final = "acknowledgement"
+ACKNOWLEDGEMENT_TYPE: Final = "application/vnd.parley.acknowledgement"
+"""Media type of its messages, whose content is empty."""
+AT_ONCE: Final = 64
+"""How many messages one acknowledgement may refer to."""
+WANTED: Final = Reference("acknowledgement-wanted", None, None, None, None)
+"""The reference by which a message asks each of its recipients for an acknowledgement."""
+REMEMBERED: Final = 65_536
+"""Messages whose acknowledgements are remembered."""
+
+_RELATION: Final = "acknowledges"
 
 
-class Arrival(Enum):
-    """What a record is to the one who reads it."""
+class Acknowledged(NamedTuple):
+    """A message that was acknowledged."""
 
-    NEW = auto()
-    REPLAYED = auto()
-    """Taken in an earlier life: it counts for the state, and is not offered again."""
-    REPEATED = auto()
-    """Written twice; this is the second."""
+    transaction_id: TransactionId
+    message_id: MessageId
+
+
+class Acknowledgement(NamedTuple):
+    """That a participant signed for a message."""
+
+    by: str
+    message: Acknowledged
+    transaction_id: TransactionId
+    """Of the acknowledgement: `parley tx prove` gives the proof of it."""
+    at: int
+    """When it was appended; ms since the Unix epoch."""
+    event: bytes
+    """The encoded FirehoseEvent, signature and all."""
+
+
+def is_wanted(message: Message) -> bool:
+    """Whether a message asks to be acknowledged."""
+    return WANTED in message.references
+
+
+def references_to(messages: Iterable[Acknowledged]) -> tuple[Reference, ...]:
+    """How an acknowledgement refers to what it acknowledges."""
+    return tuple(
+        Reference(_RELATION, transaction_id, Hash(message_id), None, None)
+        for transaction_id, message_id in messages
+    )
+
+
+def is_acknowledgement(opening: Message) -> bool:
+    """Whether a message opens an acknowledgement."""
+    terms = opening.terms
+    return (
+        terms is not None
+        and terms.kind == ACKNOWLEDGEMENT_KIND
+        and opening.content_type == ACKNOWLEDGEMENT_TYPE
+    )
+
+
+def acknowledged_in(opening: Message) -> tuple[Acknowledged, ...]:
+    """What an acknowledgement's opening acknowledges."""
+    return tuple(
+        Acknowledged(reference.transaction_id, MessageId(reference.digest))
+        for reference in opening.references
+        if reference.relation == _RELATION
+        and reference.transaction_id is not None
+        and reference.digest is not None
+    )
 
 
 class Acknowledgements:
-    """Follows one inbox from the first record kept."""
+    """Those that a participant has signed or was given, as far back as its inbox goes."""
 
-    __slots__ = ("_acknowledged", "_carried", "_seen", "_settled", "_untaken", "_waiting")
+    def __init__(self) -> None:
+        self._of: dict[MessageId, list[Acknowledgement]] = {}
 
-    def __init__(self, standing: Standing) -> None:
-        """Begin with what an earlier life acknowledged.
+    def add(self, acknowledgements: Iterable[Acknowledgement]) -> None:
+        """Remember them; of several by one participant for one message, the first."""
+        for each in acknowledgements:
+            known = self._of.setdefault(each.message.message_id, [])
+            if all(other.by != each.by for other in known):
+                known.append(each)
+        while len(self._of) > REMEMBERED:
+            del self._of[next(iter(self._of))]
 
-        Raises:
-            TransportError: its note cannot be read.
-
-        """
-        self._acknowledged = standing.position
-        # Until its position is reached, the note of the earlier life is kept apart: the replay must not drop by it.
-        self._carried = _read_note(standing.note)
-        self._seen: dict[int, int] = {}
-        self._settled: dict[int, int] = {}
-        self._waiting: deque[InboxRecord] = deque()
-        self._untaken: set[int] = set()
-
-    def arrived(self, record: InboxRecord) -> Arrival:
-        """Take note of the next record; a NEW one counts as taken unless :meth:`offered` follows."""
-        replayed = record.offset < self._acknowledged
-        if not replayed and self._carried:
-            self._merge_carried()
-        mark = record._replace(value=b"")
-        delivery = record.delivery
-        if delivery is not None:
-            if delivery.offset <= self._seen.get(delivery.partition, -1):
-                if not replayed:
-                    self._waiting.append(mark)
-                return Arrival.REPEATED
-            self._seen[delivery.partition] = delivery.offset
-        if replayed:
-            if delivery is not None:
-                self._settled[delivery.partition] = delivery.offset
-            return Arrival.REPLAYED
-        self._waiting.append(mark)
-        return Arrival.NEW
-
-    def _merge_carried(self) -> None:
-        for partition, offset in self._carried.items():
-            self._seen[partition] = max(offset, self._seen.get(partition, -1))
-            self._settled[partition] = max(offset, self._settled.get(partition, -1))
-        self._carried = {}
-
-    def offered(self, offset: int) -> None:
-        """The record at ``offset`` waits for the application to take it."""
-        self._untaken.add(offset)
-
-    def taken(self, offset: int) -> None:
-        """The application has dealt with the record at ``offset``."""
-        self._untaken.discard(offset)
-
-    def advance(self) -> Standing | None:
-        """What may be acknowledged now, if that is more than before."""
-        before = self._acknowledged
-        waiting, settled = self._waiting, self._settled
-        while waiting and waiting[0].offset not in self._untaken:
-            offset, delivery, _ = waiting.popleft()
-            self._acknowledged = offset + 1
-            if delivery is not None:
-                settled[delivery.partition] = max(delivery.offset, settled.get(delivery.partition, -1))
-        if self._acknowledged == before:
-            return None
-        return Standing(self._acknowledged, _write_note(settled))
-
-
-def _write_note(seen: dict[int, int]) -> str:
-    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(seen.items()))
-
-
-def _read_note(note: str) -> dict[int, int]:
-    try:
-        return {
-            delivery.partition: delivery.offset
-            for delivery in map(_read_mark, note.split(",") if note else ())
-        }
-    except ValueError:
-        raise TransportError(
-            f"the note saved with the inbox's position is not ours ({note[:80]!r}); reset the group's offsets"
-        ) from None
-
-
-def _read_mark(text: str) -> Delivery:
-    partition, _, offset = text.partition(":")
-    return Delivery(int(partition), int(offset))
+    def of(self, message_id: MessageId, transaction_id: TransactionId) -> Sequence[Acknowledgement]:
+        """Those of one message of a transaction, in order."""
+        return [
+            each for each in self._of.get(message_id, ()) if each.message.transaction_id == transaction_id
+        ]

@@ -14,7 +14,7 @@ from parley.identifiers import transaction_text
 from parley.schemas import ChannelEpoch, Head, Message, Scope, TransactionId
 from parley.secrecy import Secrecy
 
-__all__ = ["EPOCH_LASTS", "Channel", "Host", "open_channel"]
+__all__ = ["EPOCH_LASTS", "Channel", "Host", "channels_of", "find_channel", "open_channel"]
 
 EPOCH_LASTS = timedelta(days=14)
 """How long an epoch lasts unless said otherwise. An inbox must keep its opening as long, or a restart no longer finds the key."""
@@ -152,6 +152,27 @@ async def open_channel(
     """Open a channel with these members besides ourselves; ``readers`` read it without being members."""
     epoch = await _open_epoch(host, None, name, members, readers, lasting, pipeline)
     return Channel(host, epoch, host.participant)
+
+
+def channels_of(host: Host) -> tuple[Channel, ...]:
+    """The channels that the client holds keys to."""
+    return tuple(Channel(host, epoch.id, epoch.opener) for epoch in host.secrecy.reader.channels)
+
+
+def find_channel(host: Host, channel: TransactionId, opener: str | None) -> Channel | None:
+    """The channel with this id, opened by ``opener``, who must be named where a stranger claims the same id.
+
+    Raises:
+        ChannelError: several participants claim it, and ``opener`` is not given.
+
+    """
+    found = [each for each in channels_of(host) if each.id == channel and opener in (None, each.opener)]
+    if len(found) > 1:
+        raise ChannelError(
+            f"{' and '.join(each.opener for each in found)} each told us of a channel with the id "
+            f"{transaction_text(channel)}, and only one of them opened it; name whom you mean"
+        )
+    return found[0] if found else None
 
 
 async def _open_epoch(

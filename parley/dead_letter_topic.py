@@ -18,7 +18,7 @@ from confluent_kafka import Message as KafkaRecord
 
 from parley.dead_letters import Header, Mark, StoredRecord, write_mark
 from parley.errors import RedriveError, TransportError
-from parley.kafka import PATIENCE_S, KafkaAccess
+from parley.kafka_access import PATIENCE_S, KafkaAccess
 
 __all__ = ["DEAD_LETTER", "DeadLetterTopic", "PutBack", "Redriver"]
 

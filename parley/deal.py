@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Iterable, Sequence
+from typing import Self
 
-from parley.errors import EncryptionError, MalformedError
-from parley.identifiers import transaction_text
+from parley.acknowledgement import WANTED, Acknowledgement
+from parley.composing import Content, content_of, recipients
+from parley.conflict import ATTEMPTS, CATCHING_UP, Resend, may_resend
+from parley.course import Course
+from parley.errors import ConflictError, RefusedError, VerificationError
+from parley.heard import Accepted, DealMessage, Due, InboxEvent, Received, TimedOut, Unverified
 from parley.mailbox import Mailbox, Offer
-from parley.reading import Access
 from parley.schemas import (
     Action,
     Head,
     Message,
-    MessageId,
-    Outcome,
-    Party,
     Reference,
     Scope,
-    Terms,
-    TransactionId,
 )
 from parley.sealed_address import Seal, showing
-from parley.steps import StepRule, allowed_steps
+from parley.speaker import Speaker
 from parley.view import DealView
 
 __all__ = [
@@ -32,220 +29,35 @@ __all__ = [
     "Content",
     "Deal",
     "DealMessage",
+    "Due",
     "InboxEvent",
     "Received",
-    "Speaker",
     "TimedOut",
     "Unverified",
-    "content_of",
 ]
 
-Content = bytes | str | Mapping[str, object]
-"""Bytes as they are, text (UTF-8), or an object to be written as JSON."""
 
-
-class DealMessage(NamedTuple):
-    """A message that counts: signed by its sender, accepted by the router, and on the firehose."""
-
-    message_id: MessageId
-    sequence: int
-    """Place in the transaction, from 0."""
-    sender: str
-    action: Action
-    content_type: str
-    content: bytes
-    """In clear, however it was sent."""
-    at: int
-    """When it was appended, by the broker's clock; ms since the Unix epoch."""
-    pipeline: int
-    firehose_sequence: int
-    access: Access = "CLEAR"
-    """How the content was read; where it is NONE, the content is empty and ``problem`` says why."""
-    problem: EncryptionError | None = None
-    sealed: Message | None = None
-    """What was encrypted, as the record has it, without its content."""
-
-    def __repr__(self) -> str:
-        """What was said is shown only where everybody can read it."""
-        content = (
-            repr(self.content) if self.access == "CLEAR" else f"{self.access}, {len(self.content)} bytes"
-        )
-        return f"DealMessage({self.message_id.hex()}, {self.sequence}, {self.sender!r}, {self.action}, {content})"
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether the content is what was said, rather than nothing because it is not readable by us."""
-        return self.access != "NONE"
-
-    def json(self) -> object:
-        """The content read as JSON.
-
-        Raises:
-            MalformedError: it is not JSON.
-            EncryptionError: it is not readable by us.
-
-        """
-        if self.problem is not None:
-            raise self.problem
-        try:
-            value: object = json.loads(self.content)
-        except ValueError as error:
-            raise MalformedError(
-                f"the content of message {self.sequence} by {self.sender} is not JSON ({error}); see content_type"
-            ) from None
-        return value
-
-    @property
-    def text(self) -> str:
-        """The content as text; bytes that are not UTF-8 are shown as U+FFFD."""
-        return self.content.decode("utf-8", "replace")
-
-
-class Accepted(NamedTuple):
-    """That a message sent was accepted: evidence that the operator signed."""
-
-    deal: Deal
-    message: DealMessage
-    block_by: int
-    """By when the transaction must stand in a block; ms since the Unix epoch."""
-    receipt: bytes
-    """The encoded Receipt: keep it where that promise may have to be proved."""
-
-
-class Received(NamedTuple):
-    """Another party said something."""
-
-    deal: Deal
-    message: DealMessage
-
-
-class TimedOut(NamedTuple):
-    """The deadline passed; ``waiting_on`` were due."""
-
-    deal: Deal
-    waiting_on: tuple[str, ...]
-    at: int
-
-
-class Unverified(NamedTuple):
-    """The inbox held something that does not verify. It changed nothing; ``record`` is evidence against the operator."""
-
-    deal: Deal | None
-    error: Exception
-    record: bytes
-
-
-InboxEvent = Received | TimedOut | Unverified
-
-
-class Speaker(Protocol):
-    """What a deal needs of its client."""
-
-    participant: str
-
-    async def submit(self, message: Message) -> Accepted: ...
-    def conceal(
-        self,
-        message: Message,
-        parties: Iterable[str],
-        readers: Iterable[str] | None,
-        hidden: Mapping[str, str],
-    ) -> Message: ...
-    async def disclose(
-        self,
-        scope: Scope,
-        transaction_id: TransactionId,
-        *,
-        to: str,
-        statement: str,
-        message: DealMessage | None = None,
-    ) -> Accepted: ...
-    def acknowledge(self, offset: int) -> None: ...
-    def claim(self, offset: int) -> None: ...
-    def now(self) -> int: ...
-
-
-class Deal:
+class Deal(Course):
     """A transaction. ``async for message in deal`` gives what the other parties say, until it ends.
 
     Taking the next message acknowledges the one before, so a crash in between brings it again.
     """
 
-    __slots__ = ("_claimed", "_mailbox", "_seal", "_speaker", "_turn", "_view", "messages", "names")
+    __slots__ = ("_claimed", "_mailbox", "_moved", "_speaker", "_turn")
 
     def __init__(self, speaker: Speaker, view: DealView) -> None:
+        super().__init__(speaker.participant, view)
         self._speaker = speaker
-        self._view = view
         self._mailbox: Mailbox[InboxEvent] = Mailbox()
         self._turn = asyncio.Lock()
+        self._moved: asyncio.Event | None = None
         self._claimed: int | None = None
-        self.messages: list[DealMessage] = []
-        """Everything said so far that this participant has seen, its own messages included."""
-        self._seal: Seal | None = None
-        self.names: dict[str, str] = {}
-        """Who is behind the sealed addresses among the parties, as far as this connection knows: those that it hid itself, and
-        those that have spoken."""
 
-    @property
-    def id(self) -> TransactionId:
-        return self._view.transaction_id
-
-    @property
-    def pipeline(self) -> int:
-        return self._view.pipeline
-
-    @property
-    def terms(self) -> Terms:
-        return self._view.transaction.terms
-
-    @property
-    def kind(self) -> str:
-        return self.terms.kind
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """The parties as the terms name them: a hidden one by its sealed address (``names`` may tell more)."""
-        return tuple(party.participant for party in self.terms.parties)
-
-    @property
-    def own_name(self) -> str:
-        """What the terms call this participant: its name, or its sealed address. Speaking by that one reveals who it is."""
-        return self._speaker.participant if self._seal is None else self._seal.text
-
-    @property
-    def opened_at(self) -> int:
-        """When the opening was appended; ms since the Unix epoch."""
-        return self._view.transaction.opened_at
-
-    @property
-    def deadline(self) -> int:
-        """The last moment at which a message counts; ms since the Unix epoch."""
-        return self.terms.deadline
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """FINISHED, TIMED_OUT, or ``None`` while open."""
-        return self._view.transaction.outcome
-
-    @property
-    def waiting_on(self) -> tuple[str, ...]:
-        """Who is due to speak, as the terms name them; after a timeout, who was; empty once finished."""
-        return self._view.transaction.due
-
-    @property
-    def next_steps(self) -> tuple[StepRule, ...]:
-        """What we may say now, in a kind of transaction that has a table of steps; empty where it has none, or not all was seen."""
-        return allowed_steps(self._view.transaction, self.own_name) if self.is_whole else ()
-
-    @property
-    def head(self) -> Head:
-        """The last message seen, which the next one will link to."""
-        return self._view.head
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every message up to the head was seen here."""
-        return self._view.whole
+    def acknowledged_by(self, message: DealMessage) -> tuple[Acknowledgement, ...]:
+        """Who of the parties has signed for a message of this deal, as far as that was for us; works after its end too."""
+        parties = {self.names.get(name, name) for name in self.parties}
+        known = self._speaker.acknowledgements(message, self.id)
+        return tuple(each for each in known if each.by in parties)
 
     async def send(
         self,
@@ -256,21 +68,33 @@ class Deal:
         references: Sequence[Reference] = (),
         readers: Iterable[str] | None = None,
         after: Head | None = None,
+        resend: Resend = "never",
+        want_acknowledgement: bool = False,
     ) -> Accepted:
         """Say something to the other parties, or to those named in ``to``; returns once the receipt is in and verified.
 
         In a private deal it is encrypted for those who read the deal; with ``readers`` in any deal for these and ourselves alone.
         ``after`` links to another head than the last message seen: one that a refusal told.
 
+        With ``want_acknowledgement`` each recipient's client signs for it on the record once its application has dealt with it;
+        :meth:`acknowledged_by` tells who did.
+
+        Where another message comes first, ``resend`` says whether this one still stands: ``"unless finished"`` sends it again,
+        a few times at most, after what came first, unless that was somebody's FINISH or our own; a function decides by what
+        came first. By default nothing is sent again, and what conflicted comes back in the error.
+
         Raises:
             EncryptionError: no key to the deal was granted to us, or a reader has no encryption key.
-            RefusedError: the router refused it; where it conflicts with a message that came first, read that and decide anew.
+            ConflictError: another message came first; it holds both, to decide anew.
+            RefusedError: the router refused it.
+            ElsewhereError: the deal is another process's of the same consumer.
             OversizedError: the content is over the limit; send its hash as a reference instead.
             TransportError: no answer; it may still have been accepted, and then shows in ``messages``.
             VerificationError: the receipt is not what it must be.
 
         """
-        return await self._say("CONTINUE", content, content_type, to, references, readers, after)
+        references = (*references, WANTED) if want_acknowledgement else references
+        return await self._say("CONTINUE", content, content_type, to, references, readers, after, resend)
 
     async def finish(
         self,
@@ -281,9 +105,12 @@ class Deal:
         references: Sequence[Reference] = (),
         readers: Iterable[str] | None = None,
         after: Head | None = None,
+        resend: Resend = "never",
+        want_acknowledgement: bool = False,
     ) -> Accepted:
         """Say the last word, or agree to end where every party must; otherwise as :meth:`send`."""
-        return await self._say("FINISH", content, content_type, to, references, readers, after)
+        references = (*references, WANTED) if want_acknowledgement else references
+        return await self._say("FINISH", content, content_type, to, references, readers, after, resend)
 
     async def disclose(
         self,
@@ -315,39 +142,93 @@ class Deal:
         references: Sequence[Reference],
         readers: Iterable[str] | None,
         after: Head | None,
+        resend: Resend,
     ) -> Accepted:
         speaker = self._speaker
+        speaker.check_ours(self.pipeline)
         data, media_type = content_of(content, content_type)
+        to, readers = _kept(to), _kept(readers)
         async with self._turn:  # one message at a time, for each links to the one before
-            head = self._view.head if after is None else after
-            shown = () if self._seal is None else (showing(self._seal),)
-            message = Message(
-                transaction_id=self.id,
-                pipeline=self.pipeline,
-                sequence=head.sequence + 1,
-                previous=head.message_id,
-                sender=self.own_name,
-                recipients=recipients(self.terms.parties, self.own_name, to, self.names),
-                sent_at=speaker.now(),
-                action=action,
-                terms=None,
-                content_type=media_type,
-                content=data,
-                encryption=None,
-                references=(*references, *shown),
+            attempts = 0
+            while True:
+                attempts += 1
+                head = self._view.head if after is None else after
+                message = self._message(head, action, data, media_type, to, references)
+                try:
+                    return await speaker.submit(speaker.conceal(message, self.parties, readers, self.names))
+                except RefusedError as error:
+                    if error.head is None or error.reason != "SEQUENCE_CONFLICT":
+                        raise
+                    is_whole = await self._catch_up(error.head)
+                    came_first = tuple(said for said in self.messages if said.sequence > head.sequence)
+                    may = is_whole and may_resend(resend, came_first, speaker.participant)
+                    if attempts == ATTEMPTS or not may or self.outcome is not None:
+                        raise ConflictError(error.rejection, message, came_first, is_whole=is_whole) from None
+                    after = None
+
+    def _message(
+        self,
+        head: Head,
+        action: Action,
+        content: bytes,
+        content_type: str,
+        to: Iterable[str] | None,
+        references: Sequence[Reference],
+    ) -> Message:
+        """What would be said after ``head``, in clear."""
+        shown = () if self._seal is None else (showing(self._seal),)
+        return Message(
+            transaction_id=self.id,
+            pipeline=self.pipeline,
+            sequence=head.sequence + 1,
+            previous=head.message_id,
+            sender=self.own_name,
+            recipients=recipients(self.terms.parties, self.own_name, to, self.names),
+            sent_at=self._speaker.now(),
+            action=action,
+            terms=None,
+            content_type=content_type,
+            content=content,
+            encryption=None,
+            references=(*references, *shown),
+        )
+
+    async def _catch_up(self, head: Head) -> bool:
+        """Wait for the inbox to bring what the router judged by; whether the head it told was seen.
+
+        Raises:
+            VerificationError: another message than the head that the router told was delivered in its place.
+
+        """
+        try:
+            async with asyncio.timeout(CATCHING_UP):
+                while self._view.head.sequence < head.sequence and self.outcome is None:
+                    self._moved = self._moved or asyncio.Event()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False  # it was said between others, or is late
+        if self._view.head.sequence == head.sequence and self._view.head != head:
+            raise VerificationError(
+                f"the refusal names another message {head.sequence} than the one delivered; keep both as evidence"
             )
-            return await speaker.submit(speaker.conceal(message, self.parties, readers, self.names))
+        return self._view.head.sequence >= head.sequence
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> DealMessage:
-        """The next message of another party; raises VerificationError for one that does not verify."""
+        """The next message of another party.
+
+        Raises:
+            VerificationError: it does not verify.
+            ElsewhereError: the deal went to another process of the same consumer, which takes the next one.
+
+        """
         self.acknowledge()
         while offer := await self._mailbox.next():
             event = offer.take()
             self._claimed = offer.offset
-            self._speaker.claim(offer.offset)
+            self._speaker.claim(offer.offset, event)
             if isinstance(event, Received):
                 return event.message
             if isinstance(event, Unverified):
@@ -365,10 +246,10 @@ class Deal:
 
     def update(self, view: DealView, message: DealMessage | None, seal: Seal | None = None) -> None:
         """Stand where the view stands, with the message that led there; for the client."""
-        self._view = view
-        self._seal = seal or self._seal
-        if message is not None and (not self.messages or self.messages[-1].sequence < message.sequence):
-            self.messages.append(message)
+        self._go_on(view, message, seal)
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
         if view.transaction.outcome is not None:
             self._mailbox.close()
 
@@ -376,40 +257,15 @@ class Deal:
         """Let the application take an event of this deal; for the client."""
         self._mailbox.put(offer)
 
+    def pause(self, error: Exception | None) -> None:
+        """Let nothing be taken until this is called with ``None``; for the client."""
+        self._mailbox.pause(error)
+
     def close(self, error: Exception | None) -> None:
         """Nothing more will come over this connection; for the client."""
         self._mailbox.close(error)
 
-    def __repr__(self) -> str:
-        state = self.outcome or f"waiting on {', '.join(self.waiting_on)}"
-        return f"Deal({transaction_text(self.id)}, {self.kind!r}, {state})"
 
-
-def recipients(
-    parties: Sequence[Party], sender: str, to: Iterable[str] | None, known: Mapping[str, str]
-) -> tuple[str, ...]:
-    """The addresses of the parties named in ``to``, or of all but the sender; raises MalformedError for a stranger.
-
-    ``known`` gives the participants behind sealed addresses, who may be named by either.
-    """
-    by_name = {party.participant: party.address for party in parties}
-    names = [name for name in by_name if name != sender] if to is None else list(to)
-    by_name |= {name: text for text, name in known.items() if text in by_name}
-    if missing := next((name for name in names if name not in by_name or name == sender), None):
-        raise MalformedError(f"{missing} is not another party of this transaction; name its other parties")
-    return tuple(by_name[name] for name in names)
-
-
-def content_of(content: Content, content_type: str | None) -> tuple[bytes, str]:
-    """The bytes to send and their media type."""
-    if isinstance(content, str):
-        return content.encode(), content_type or "text/plain; charset=utf-8"
-    if isinstance(content, Mapping):
-        try:
-            text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise MalformedError(
-                f"the content cannot be written as JSON: {error}; encode it yourself"
-            ) from None
-        return text.encode(), content_type or "application/json"
-    return bytes(content), content_type or "application/octet-stream"
+def _kept(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    """The names, to be read more than once."""
+    return None if names is None else tuple(names)

@@ -27,6 +27,8 @@ ParleyError
 ├── FirehoseError         the firehose has a gap, or another history than the one followed
 │   └── CursorError           a saved cursor cannot be used
 ├── RefusedError          the router refused a message
+│   └── ConflictError         another party's message came first
+├── ElsewhereError        the deal is in another process of the same consumer
 ├── VerificationError     what the backbone delivered does not verify
 ├── SettlementError       a settlement file or instruction cannot be used
 │   ├── UnsafeXmlError        DTD, entities, or larger or deeper than the limit
@@ -48,7 +50,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parley.schemas import Head, Reason, Rejection
+    from parley.heard import DealMessage
+    from parley.schemas import Head, Message, Reason, Rejection
 
 
 class ParleyError(Exception):
@@ -178,6 +181,25 @@ class RefusedError(ParleyError):
         """The transaction's last accepted message, where the router told it."""
         self.retry_at: int | None = rejection.retry_at
         """From when on the same message may be sent again, ms since the Unix epoch by the broker's clock; of RATE_LIMITED."""
+
+
+class ConflictError(RefusedError):
+    """Another message came first, so this one does not count; read ``came_first``, then decide whether it is still meant."""
+
+    def __init__(
+        self, rejection: Rejection, message: Message, came_first: tuple[DealMessage, ...], *, is_whole: bool
+    ) -> None:
+        super().__init__(rejection)
+        self.message = message
+        """What was to be said, in clear and with its content; the deal's next send links it anew."""
+        self.came_first = came_first
+        """What was said instead, as far as it is for us; our own words of another process may be among it."""
+        self.is_whole = is_whole
+        """Whether ``came_first`` leads up to the head that the router told: where not, a message between others came first."""
+
+
+class ElsewhereError(ParleyError):
+    """The deal belongs to another process of the same consumer, which has all of it; leave it, and speak there."""
 
 
 class VerificationError(ParleyError):

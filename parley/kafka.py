@@ -1,7 +1,8 @@
 """The client's way over Kafka: one participant's transport, a reader of public topics, and the door to admission.
 
-The module of the participant's package that imports the driver (an operator's `parley.dead_letter_topic` does too). It uses the plain driver with one thread for each
-consumer: the driver's own asyncio classes hand every call to a thread pool and write batches without partitions or headers.
+Only this module, those named ``kafka_…`` and an operator's `parley.dead_letter_topic` import the driver. They use the plain driver
+with one thread for each consumer: the driver's own asyncio classes hand every call to a thread pool and write batches without
+partitions or headers.
 """
 
 from __future__ import annotations
@@ -9,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -26,6 +25,8 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaRecord
 
 from parley.errors import CursorError, TransportError
+from parley.kafka_access import PATIENCE_S, Failures, KafkaAccess, ask, partitions_of
+from parley.kafka_group import Membership
 from parley.transport import Arrivals, Delivery, InboxRecord, Standing, Undelivered
 
 __all__ = ["KafkaAccess", "KafkaTransport", "TopicReader", "TopicRecord", "submit_admission"]
@@ -36,154 +37,14 @@ ADMISSIONS: Final = "admissions"
 ADMISSIONS_REFUSED: Final = "refusals"
 FIREHOSE: Final = "firehose"
 
-MAXIMUM_RECORD_BYTES: Final = 2 * 1024 * 1024
-PATIENCE_S: Final = 20.0
-"""How long a question to the cluster may take."""
 _LEAVING_S: Final = 5.0
 _HANDED_OVER: Final = 500
 """Records handed to the event loop at once."""
 _EOF: Final = KafkaError._PARTITION_EOF  # noqa: SLF001 - the driver's local codes start with an underscore
 _GONE: Final = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 _LATE: Final = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT})  # noqa: SLF001
-_FORBIDDEN: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    }
-)
-_PAUSE_S: Final = 0.05
 _DELIVERY_HEADER: Final = "delivery"
 _CONTENT_TYPE: Final[list[tuple[str, str | bytes | None]]] = [("content-type", b"avro/binary")]
-
-T = TypeVar("T")
-Config = dict[str, str | int | float | bool | object]
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaAccess:
-    """Where the cluster is, and who we are to it. A user owns every group whose name starts with ``<username>/``."""
-
-    bootstrap: str
-    username: str
-    password: str = field(repr=False)
-    security: Literal["SASL_PLAINTEXT", "SASL_SSL"] = "SASL_PLAINTEXT"
-    mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-256"
-    ca_file: str | None = None
-
-    def _client(self) -> Config:
-        config: Config = {
-            "bootstrap.servers": self.bootstrap,
-            "security.protocol": self.security,
-            "sasl.mechanism": self.mechanism,
-            "sasl.username": self.username,
-            "sasl.password": self.password,
-            "reconnect.backoff.ms": 50,
-            "reconnect.backoff.max.ms": 1_000,
-            "topic.metadata.refresh.interval.ms": 10_000,
-            "log_level": 0,  # what goes wrong is raised
-        }
-        if self.ca_file is not None:
-            config["ssl.ca.location"] = self.ca_file
-        return config
-
-    def producer(self, linger_ms: int) -> Config:
-        """Settings of an idempotent producer."""
-        return self._client() | {
-            "enable.idempotence": True,
-            "acks": "all",
-            "linger.ms": linger_ms,
-            "message.max.bytes": MAXIMUM_RECORD_BYTES,
-            # The receipt is the acknowledgement that counts; only failures are reported.
-            "delivery.report.only.error": True,
-            "message.timeout.ms": 30_000,
-        }
-
-    def consumer(self, group: str) -> Config:
-        """Settings of a consumer of partitions it names itself."""
-        return self._client() | {
-            "group.id": f"{self.username}/{group}",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            # A position that retention has passed by is an error to hear of, not a silent jump.
-            "auto.offset.reset": "error",
-            "fetch.queue.backoff.ms": 10,
-            # How long the end of a quiet topic takes to be known; new records are fetched at once.
-            "fetch.wait.max.ms": 200,
-            "queued.max.messages.kbytes": 32_768,
-        }
-
-
-class _Failures:
-    """What the driver reports about the connection, for the message of whatever fails because of it."""
-
-    def __init__(self, access: KafkaAccess) -> None:
-        self._access = access
-        self._last: KafkaError | None = None
-
-    def note(self, error: KafkaError) -> None:
-        self._last = error
-
-    def judge(self, error: KafkaError, doing: str) -> None:
-        """Raise what will not pass by itself; the driver goes on after the rest, as when a broker restarts."""
-        self.note(error)
-        if error.fatal() or error.code() in _FORBIDDEN:
-            raise self.error(doing, error)
-
-    @property
-    def refused(self) -> bool:
-        """Whether the cluster refused user or password; final only while connecting, for a broker that starts refuses too."""
-        return self._last is not None and self._last.code() in {
-            KafkaError._AUTHENTICATION,  # noqa: SLF001
-            KafkaError.SASL_AUTHENTICATION_FAILED,
-        }
-
-    def error(self, doing: str, cause: KafkaError | None = None) -> TransportError:
-        """What to tell the application."""
-        where = f"{self._access.bootstrap} while {doing}"
-        if self.refused:
-            return TransportError(
-                f"user {self._access.username} was refused by {where}; check user name and password"
-            )
-        told = cause or self._last
-        detail = "no answer" if told is None else told.str()
-        if cause is not None and cause.code() in _FORBIDDEN:
-            return TransportError(
-                f"user {self._access.username} may not do this ({detail}) at {where}; ask the operator"
-            )
-        return TransportError(
-            f"{detail} from {where}; check that the backbone is up and the address is right"
-        )
-
-
-def _ask(
-    question: Callable[[], T], client: Producer | Consumer, doing: str, failures: _Failures, patience_s: float
-) -> T:
-    """The cluster's answer, asked for again while it cannot tell yet; a refusal is told at once."""
-    until = time.monotonic() + patience_s
-    while True:
-        try:
-            return question()
-        except KafkaException as exception:
-            error: KafkaError = exception.args[0]
-            client.poll(0)  # serves what the driver has to report
-            if failures.refused or error.code() in _FORBIDDEN or time.monotonic() > until:
-                raise failures.error(doing, error) from exception
-            time.sleep(_PAUSE_S)
-
-
-def _partitions(client: Producer | Consumer, topic: str, failures: _Failures, patience_s: float) -> set[int]:
-    """The partitions of a topic."""
-
-    def question() -> set[int]:
-        found = client.list_topics(topic, timeout=1).topics[topic]
-        if found.error is not None:
-            raise KafkaException(found.error)
-        return set(found.partitions)
-
-    return _ask(question, client, f"looking up {topic}", failures, patience_s)
 
 
 class KafkaTransport:
@@ -194,17 +55,16 @@ class KafkaTransport:
         self._access = access
         self._patience = patience_s
         self._linger_ms = linger_ms
-        self._failures = _Failures(access)
+        self._failures = Failures(access)
         self._pipelines = 0
         self._inbox = TopicPartition("", 0)
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
-        # Asked by the event loop, begun by the thread; each is written by one of the two.
-        self._asked: Standing | None = None
-        self._begun: Standing | None = None
+        self._membership: Membership | None = None
         # Handed from the thread to the event loop, one at a time: a slow reader slows the fetching, not the memory.
         self._room = threading.Semaphore(2)
-        self._arrived: asyncio.Queue[Arrivals | TransportError] = asyncio.Queue()
+        self._arrived: asyncio.Queue[tuple[Arrivals | TransportError, bool]] = asyncio.Queue()
+        """What came, and whether it took room."""
         self._undelivered: list[Undelivered] = []
 
     @property
@@ -212,14 +72,22 @@ class KafkaTransport:
         """How many pipelines ``ingest`` has."""
         return self._pipelines
 
-    async def open(self, address: str) -> Standing:
+    async def open(self, address: str, consumer: str | None) -> Mapping[int, Standing]:
         """Connect and begin reading; see `parley.transport.Transport.open`."""
         loop = asyncio.get_running_loop()
         self._inbox = TopicPartition(f"inbox.{address}", 0)
         report = {"error_cb": self._failures.note}
         self._producer = Producer(self._access.producer(self._linger_ms) | report)
-        self._consumer = Consumer(self._access.consumer(f"inbox.{address}") | report)
-        standing = await asyncio.to_thread(self._look_up)
+        self._consumer = Consumer(self._access.consumer("reader") | report)
+
+        def post(arrived: Arrivals | TransportError) -> None:
+            loop.call_soon_threadsafe(self._arrived.put_nowait, (arrived, False))
+
+        if consumer is not None:
+            self._membership = Membership(
+                self._access, f"inbox.{address}/{consumer}", self._failures, post, self._patience
+            )
+        standings = await asyncio.to_thread(self._look_up)
         self._consumer.assign(
             [
                 TopicPartition(self._inbox.topic, 0, OFFSET_BEGINNING),
@@ -230,38 +98,41 @@ class KafkaTransport:
             target=self._read, args=(loop,), name=f"parley {address}", daemon=True
         )
         self._thread.start()
-        return standing
+        if self._membership is None:
+            post(Arrivals(gained=standings))
+        else:
+            self._membership.begin()
+        return standings
 
-    def _look_up(self) -> Standing:
+    def _look_up(self) -> dict[int, Standing]:
         # Each client asks for what it will use: one that does not know a topic's leader waits a second for it.
         for topic in (self._inbox.topic, DIRECTORY):
-            _partitions(self._consumer, topic, self._failures, self._patience)
-        self._pipelines = len(_partitions(self._producer, INGEST, self._failures, self._patience))
-        return _ask(
-            self._saved, self._consumer, "looking up the inbox's position", self._failures, self._patience
+            partitions_of(self._consumer, topic, self._failures, self._patience)
+        self._pipelines = len(partitions_of(self._producer, INGEST, self._failures, self._patience))
+        if self._membership is not None:
+            return self._membership.standings()
+        end = ask(
+            lambda: self._consumer.get_watermark_offsets(self._inbox, timeout=1),
+            self._consumer,
+            "looking up the inbox's end",
+            self._failures,
+            self._patience,
         )
-
-    def _saved(self) -> Standing:
-        (saved,) = self._consumer.committed([self._inbox], timeout=1)
-        if saved.error is not None:
-            raise KafkaException(saved.error)
-        return Standing(max(saved.offset, 0), saved.metadata or "")
+        return {pipeline: Standing(end[1], "") for pipeline in range(self._pipelines)}
 
     async def close(self) -> None:
         """Write and save what is under way, then leave."""
+        membership, self._membership = self._membership, None
+        if membership is not None:
+            await asyncio.to_thread(membership.end)
         if self._thread is None:
             return
         self._stopping.set()
         self._room.release()
         await asyncio.to_thread(self._thread.join)
         self._thread = None
-        await asyncio.to_thread(self._leave)
-
-    def _leave(self) -> None:
-        self._producer.flush(_LEAVING_S)
-        with suppress(TransportError):  # unsaved, the last records come again: no more than was promised
-            _ask(self._save_and_wait, self._consumer, "saving the position", self._failures, _LEAVING_S)
-        self._consumer.close()
+        await asyncio.to_thread(self._producer.flush, _LEAVING_S)
+        await asyncio.to_thread(self._consumer.close)
 
     async def produce(self, pipeline: int, key: bytes, value: bytes) -> None:
         """Hand a record for ``ingest`` over; see `parley.transport.Transport.produce`."""
@@ -288,21 +159,28 @@ class KafkaTransport:
     async def arrivals(self, patience: float) -> Arrivals:
         """What has come; see `parley.transport.Transport.arrivals`."""
         try:
-            arrived = self._arrived.get_nowait()
+            arrived, took_room = self._arrived.get_nowait()
         except asyncio.QueueEmpty:
             try:
                 async with asyncio.timeout(patience):
-                    arrived = await self._arrived.get()
+                    arrived, took_room = await self._arrived.get()
             except TimeoutError:
                 return Arrivals()
-        self._room.release()
+        if took_room:
+            self._room.release()
         if isinstance(arrived, TransportError):
             raise arrived
         return arrived
 
-    def acknowledge(self, standing: Standing) -> None:
-        """Save the position within a tenth of a second, with the note as its metadata."""
-        self._asked = standing
+    def acknowledge(self, standings: Mapping[int, Standing]) -> None:
+        """Save the positions within a tenth of a second, with the notes as their metadata."""
+        if self._membership is not None:
+            self._membership.save(standings)
+
+    def release(self) -> None:
+        """Let the shares go that must; see `parley.transport.Transport.release`."""
+        if self._membership is not None:
+            self._membership.release()
 
     # The thread ------------------------------------------------------------------------------------------------------------
 
@@ -312,7 +190,6 @@ class KafkaTransport:
             while not self._stopping.is_set():
                 first = self._consumer.poll(0.05)
                 self._producer.poll(0)
-                self._save()
                 if first is not None or self._undelivered:
                     batch = [] if first is None else [first, *self._consumer.consume(_HANDED_OVER, 0)]
                     self._hand_over(loop, self._sort(batch))
@@ -324,7 +201,7 @@ class KafkaTransport:
     def _hand_over(self, loop: asyncio.AbstractEventLoop, arrived: Arrivals | TransportError) -> None:
         self._room.acquire()
         if not self._stopping.is_set():
-            loop.call_soon_threadsafe(self._arrived.put_nowait, arrived)
+            loop.call_soon_threadsafe(self._arrived.put_nowait, (arrived, True))
 
     def _sort(self, batch: list[KafkaRecord]) -> Arrivals:
         inbox: list[InboxRecord] = []
@@ -344,19 +221,6 @@ class KafkaTransport:
                 inbox.append(_inbox_record(record))
         undelivered, self._undelivered = self._undelivered, []
         return Arrivals(inbox, directory, undelivered, self._inbox.topic in ends, DIRECTORY in ends)
-
-    def _save(self) -> None:
-        standing = self._asked
-        if standing is not None and standing is not self._begun:
-            self._consumer.commit(offsets=[self._position(standing)], asynchronous=True)
-            self._begun = standing
-
-    def _save_and_wait(self) -> None:
-        if self._asked is not None:
-            self._consumer.commit(offsets=[self._position(self._asked)], asynchronous=False)
-
-    def _position(self, standing: Standing) -> TopicPartition:
-        return TopicPartition(self._inbox.topic, 0, standing.position, metadata=standing.note)
 
 
 def _inbox_record(record: KafkaRecord) -> InboxRecord:
@@ -389,7 +253,7 @@ class TopicReader:
 
         """
         self._topic = topic
-        self._failures = _Failures(access)
+        self._failures = Failures(access)
         self._consumer = Consumer(access.consumer("reader") | {"error_cb": self._failures.note})
         self._known: set[int] = set()
         self._at_end: set[int] = set()
@@ -400,7 +264,7 @@ class TopicReader:
     def _look(self) -> None:
         """Follow the partitions that are new."""
         self._looked_at = time.monotonic()
-        found = _partitions(self._consumer, self._topic, self._failures, PATIENCE_S)
+        found = partitions_of(self._consumer, self._topic, self._failures, PATIENCE_S)
         new = found - self._known
         if new:
             self._consumer.incremental_assign(
@@ -482,7 +346,7 @@ def submit_admission(access: KafkaAccess, participant: str, request: bytes) -> N
         TransportError: it could not be written.
 
     """
-    failures = _Failures(access)
+    failures = Failures(access)
     failed: list[KafkaError] = []
 
     def report(error: KafkaError | None, _record: KafkaRecord) -> None:

@@ -31,17 +31,28 @@ class Offer(Generic[T]):
         assert event is not None
         return event
 
+    @property
+    def event(self) -> T:
+        """The event, while nobody has taken it."""
+        assert self._event is not None
+        return self._event
+
+    def renewed(self) -> Offer[T]:
+        """The same, to be offered anew; this one can no longer be taken."""
+        return Offer(self.offset, self.take())
+
 
 class Mailbox(Generic[T]):
     """A queue of offers with any number of takers."""
 
-    __slots__ = ("_closed", "_error", "_offers", "_takers")
+    __slots__ = ("_closed", "_error", "_offers", "_pause", "_takers")
 
     def __init__(self) -> None:
         self._offers: deque[Offer[T]] = deque()
         self._takers: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self._error: Exception | None = None
+        self._pause: Exception | None = None
 
     def put(self, offer: Offer[T]) -> None:
         """Add an offer, and wake one taker."""
@@ -51,11 +62,21 @@ class Mailbox(Generic[T]):
         offers.append(offer)
         self._wake()
 
+    def events(self) -> list[T]:
+        """What can be taken, in order."""
+        return [offer.event for offer in self._offers if offer.is_open]
+
     def close(self, error: Exception | None = None) -> None:
         """No more will come: takers get what is left, then ``None``, or at once the error."""
         self._closed = True
         self._error = error
         while self._takers:
+            self._wake()
+
+    def pause(self, error: Exception | None) -> None:
+        """Takers get the error until this is called with ``None``."""
+        self._pause = error
+        while error is not None and self._takers:
             self._wake()
 
     async def next(self, *, wait: bool = True) -> Offer[T] | None:
@@ -64,8 +85,8 @@ class Mailbox(Generic[T]):
         Waits for one; ``None`` after the last, or without ``wait`` where there is none now.
         """
         while True:
-            if self._error is not None:
-                raise self._error
+            if (error := self._error or self._pause) is not None:
+                raise error
             while self._offers:
                 offer = self._offers.popleft()
                 if offer.is_open:

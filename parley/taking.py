@@ -17,7 +17,7 @@ class Taker(Protocol):
     """Whom an event is taken for."""
 
     def acknowledge(self, offset: int) -> None: ...
-    def claim(self, offset: int) -> None: ...
+    def claim(self, offset: int, event: InboxEvent) -> None: ...
 
 
 class Taking(AsyncIterator[T], Generic[T]):
@@ -46,7 +46,7 @@ class Taking(AsyncIterator[T], Generic[T]):
             raise StopAsyncIteration
         event = offer.take()
         self._last = offer.offset
-        self._client.claim(offer.offset)
+        self._client.claim(offer.offset, event)
         return self._read(event)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from parley.errors import TransportError
@@ -32,8 +32,15 @@ class Undelivered(NamedTuple):
     error: TransportError
 
 
+class Standing(NamedTuple):
+    """How far a consumer is with one pipeline's share of an inbox: the offset of the next record, and the note saved with it."""
+
+    position: int
+    note: str
+
+
 class Arrivals(NamedTuple):
-    """What has come since the last look, each kind in its own order."""
+    """What has come since the last look, each kind in its own order; shares are named by their pipelines."""
 
     inbox: Sequence[InboxRecord] = ()
     directory: Sequence[bytes] = ()
@@ -42,20 +49,24 @@ class Arrivals(NamedTuple):
     """Whether the inbox's end was reached with these."""
     directory_end: bool = False
     """Whether the directory's end was reached with these."""
-
-
-class Standing(NamedTuple):
-    """What was acknowledged in an earlier life: the offset of the next record, and the note saved with it."""
-
-    position: int
-    note: str
+    gained: Mapping[int, Standing] | None = None
+    """Shares that are ours from now on, each from where it stands; ``None`` where nothing was assigned, not even none."""
+    leaving: Collection[int] = ()
+    """Shares that must go to another process: :meth:`Transport.release` lets them."""
+    lost: Collection[int] = ()
+    """Shares that have gone without asking."""
+    moved: Mapping[int, Standing] = {}
+    """How far others are with theirs."""
 
 
 class Transport(Protocol):
     """Carries one participant's records. Every call is made from one event loop."""
 
-    async def open(self, address: str) -> Standing:
+    async def open(self, address: str, consumer: str | None) -> Mapping[int, Standing]:
         """Connect, and begin reading the inbox of ``address`` and the directory from the first records kept.
+
+        Gives how far ``consumer`` is with each share; which of them are ours comes with :meth:`arrivals`, and changes as
+        processes of that name come and go. Without a consumer all are ours from the inbox's end, and nothing is saved.
 
         Raises:
             TransportError: the backbone cannot be reached, or refuses.
@@ -88,6 +99,10 @@ class Transport(Protocol):
         """
         ...
 
-    def acknowledge(self, standing: Standing) -> None:
-        """Save, soon, that everything before ``standing.position`` has been dealt with, and the note with it."""
+    def acknowledge(self, standings: Mapping[int, Standing]) -> None:
+        """Save, soon, that of these shares everything before their positions has been dealt with, and the notes with it."""
+        ...
+
+    def release(self) -> None:
+        """Let the shares go that must, once what was acknowledged is saved."""
         ...

@@ -18,6 +18,7 @@ BLOCKS: Final = "blocks"
 ANCHORS: Final = "anchors"
 REFUSALS: Final = "refusals"
 DEAD_LETTER: Final = "dead-letter"
+SHARES: Final = "shares"
 INBOX_PREFIX: Final = "inbox."
 
 _MIB: Final = 1024 * 1024
@@ -144,6 +145,8 @@ TOPICS: Final = (
         per_pipeline=True,
         compacted=True,
     ),
+    # Always empty: by its partitions the processes of one consumer divide the pipelines among themselves.
+    Topic(SHARES, _DAYS, written_by=frozenset(), read_by=_PUBLIC, per_pipeline=True),
     # Ingest comes after the topics its records lead to, so that none of them is missing when a pipeline is added.
     # Too large a message must arrive to be refused with a reason, so the broker takes four times what the router does.
     # The router writes to it too: ticks, which carry the time to an idle pipeline. The operator puts dead letters back.

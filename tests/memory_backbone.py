@@ -7,7 +7,7 @@ It stands in for topics and processes alone. Every record is judged by ``router.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -32,6 +32,7 @@ from router.core import (
 from router.counting import keep_paid, standing_of
 from router.sealed_addresses import SealedAddresses
 from streams.tally import Tally
+from tests.memory_sharing import MemoryGroup
 from tests.synthetic_ledger import encryption_key, signing_key
 
 START = 1_800_000_000_000
@@ -52,7 +53,7 @@ class _Pipeline:
 
 
 class MemoryBackbone:
-    """``inboxes`` and ``standings`` by address; ``now`` is the broker's clock and moves with :meth:`pass_time`."""
+    """``inboxes`` by address, ``groups`` by address and consumer; ``now`` is the broker's clock and moves with :meth:`pass_time`."""
 
     def __init__(self, *participants: str, pipelines: int = 1) -> None:
         self.now = START
@@ -64,7 +65,7 @@ class MemoryBackbone:
         self.directory_records: list[bytes] = []
         self.pipelines = [_Pipeline() for _ in range(pipelines)]
         self.inboxes: dict[str, list[InboxRecord]] = {}
-        self.standings: dict[str, Standing] = {}
+        self.groups: dict[tuple[str, str], MemoryGroup] = {}
         self.connections: list[MemoryTransport] = []
         self.hold = False
         self.held: list[tuple[int, bytes, bytes]] = []
@@ -111,6 +112,10 @@ class MemoryBackbone:
         self.directory.apply(record)
         self.directory_records.append(record)
         self.wake()
+
+    def position(self, address: str, consumer: str = "main") -> int:
+        """How far a consumer's shares are, the foremost of them."""
+        return max(standing.position for standing in self.groups[address, consumer].standings.values())
 
     def transport(self) -> MemoryTransport:
         transport = MemoryTransport(self)
@@ -224,7 +229,9 @@ class MemoryTransport:
         self._backbone = backbone
         self._inbox: list[InboxRecord] = []
         self._read = self._read_directory = 0
-        self._address = ""
+        self.group: MemoryGroup | None = None
+        self._changes: list[Arrivals] = []
+        self.killed = False
         self.changed = asyncio.Event()
         self.undeliverable: list[Undelivered] = []
         self.closed = False
@@ -233,14 +240,32 @@ class MemoryTransport:
     def pipelines(self) -> int:
         return len(self._backbone.pipelines)
 
-    async def open(self, address: str) -> Standing:
-        self._address = address
+    async def open(self, address: str, consumer: str | None) -> Mapping[int, Standing]:
         self._inbox = self._backbone.inboxes.get(address, [])
-        self.changed.set()
-        return self._backbone.standings.get(address, Standing(0, ""))
+        pipelines = range(self.pipelines)
+        if consumer is None:
+            standings = dict.fromkeys(pipelines, Standing(len(self._inbox), ""))
+            self.tell(Arrivals(gained=standings))
+            return standings
+        self.group = self._backbone.groups.setdefault((address, consumer), MemoryGroup())
+        self.group.join(self, pipelines)
+        return dict(self.group.standings)
 
     async def close(self) -> None:
         self.closed = True
+        if self.group is not None and self.group.has(self):
+            self.group.expel(self)
+
+    def tell(self, change: Arrivals) -> None:
+        """Let the client know of a change of its shares."""
+        self._changes.append(change)
+        self.changed.set()
+
+    def kill(self) -> None:
+        """Nothing more comes to this process or from it, and after a while the others notice."""
+        self.killed = True
+        assert self.group is not None
+        self.group.expel(self)
 
     async def produce(self, pipeline: int, key: bytes, value: bytes) -> None:
         self._backbone.submit(pipeline, key, value)
@@ -252,11 +277,21 @@ class MemoryTransport:
         except TimeoutError:
             return Arrivals()
         self.changed.clear()
+        if self.killed:
+            return Arrivals()
+        if self._changes:
+            self.changed.set()
+            return self._changes.pop(0)
         inbox, self._read = self._inbox[self._read :], len(self._inbox)
         records = self._backbone.directory_records
         directory, self._read_directory = records[self._read_directory :], len(records)
         undelivered, self.undeliverable = self.undeliverable, []
         return Arrivals(inbox, directory, undelivered, inbox_end=True, directory_end=True)
 
-    def acknowledge(self, standing: Standing) -> None:
-        self._backbone.standings[self._address] = standing
+    def acknowledge(self, standings: Mapping[int, Standing]) -> None:
+        if self.group is not None:
+            self.group.save(self, standings)
+
+    def release(self) -> None:
+        if self.group is not None:
+            self.group.release(self)

@@ -90,6 +90,7 @@ def erase(
             key=key,
             registrar=settings.registrar,
             address=settings.address,
+            consumer=None,
         )
         async with connection as me:
             entry = me.directory.entry(settings.participant)

@@ -28,7 +28,7 @@ COMMANDS = {
     "who": "who",
     "send": "messages",
     "inbox": "messages",
-    "waiting": "messages",
+    "waiting": "waiting",
     "channel": "channels",
     "disclose": "disclosing",
     "watch": "watching",

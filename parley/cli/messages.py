@@ -1,4 +1,4 @@
-"""``parley send``, ``inbox`` and ``waiting``: a participant's own negotiations."""
+"""``parley send`` and ``inbox``: a participant's own negotiations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from parley.cli.options import (
     write_file,
 )
 from parley.cli.output import moment, printable, show, show_json
-from parley.cli.telling import ACCESS
+from parley.cli.telling import due_row, due_text, said_of
 from parley.client import Participant
 from parley.deal import Accepted, Deal, DealMessage, InboxEvent, Received, TimedOut
 from parley.errors import ParleyError
@@ -44,7 +44,6 @@ _TYPES = {".json": "application/json", ".txt": "text/plain; charset=utf-8", ".xm
 def register(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(inbox)
-    app.command()(waiting)
 
 
 def send(
@@ -85,6 +84,13 @@ def send(
     padded: Annotated[
         bool, typer.Option("--padded", help="Hide how long messages are: each is a power of two bytes.")
     ] = False,
+    want_acknowledgement: Annotated[
+        bool,
+        typer.Option(
+            "--want-acknowledgement",
+            help="Ask each recipient to sign for it; `parley tx show` tells who did.",
+        ),
+    ] = False,
     file: Annotated[
         Path | None, typer.Option("--file", help="Send this file's content; - is standard input.")
     ] = None,
@@ -109,6 +115,7 @@ def send(
         finish=finish,
         opening_options=private or padded,
         readers=reader,
+        want_acknowledgement=want_acknowledgement,
     )
     content, media_type = _content(text, file, content_type)
     within = duration(deadline)
@@ -132,6 +139,7 @@ def send(
                     readers=reader or (),
                     channel=group,
                     padded=padded,
+                    want_acknowledgement=want_acknowledgement,
                 )
             if group is not None:
                 return await group.post(content, content_type=media_type)
@@ -143,7 +151,9 @@ def send(
                     "`parley waiting` lists those that are"
                 )
             speak = found.finish if finish else found.send
-            return await speak(content, content_type=media_type, readers=reader)
+            return await speak(
+                content, content_type=media_type, readers=reader, want_acknowledgement=want_acknowledgement
+            )
 
     done = asyncio.run(say())
     said = done if isinstance(done, Deal) else done.deal
@@ -177,7 +187,12 @@ def _check_aims(
     finish: bool,
     opening_options: bool,
     readers: list[str] | None,
+    want_acknowledgement: bool,
 ) -> None:
+    if want_acknowledgement and not opens and deal is None:
+        raise typer.BadParameter(
+            "what is posted on a channel is not signed for; --want-acknowledgement needs --to or --deal"
+        )
     if (deal is None) == (not opens and channel is None):
         raise typer.BadParameter("give --to or --hidden (open), --deal (go on) or --channel (post)")
     if finish and deal is None:
@@ -192,6 +207,13 @@ def _check_aims(
 
 def inbox(
     once: Annotated[bool, typer.Option("--once", help="Show what is there and end.")] = False,
+    consumer: Annotated[
+        str,
+        typer.Option(help="Each name has its own place in the inbox; whoever gives the same shares it."),
+    ] = "terminal",
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Sign for what was shown, where its sender asks for that.")
+    ] = False,
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -199,7 +221,7 @@ def inbox(
     """Show what comes to us, each event once: what was shown is acknowledged."""
 
     async def listen() -> None:
-        async with connection(profile, password_file) as me:
+        async with connection(profile, password_file, consumer, acknowledges=acknowledge) as me:
             async for event in me.inbox(follow=not once):
                 if json:
                     show_json(_event_row(event))
@@ -213,41 +235,18 @@ def inbox(
         raise typer.Exit(0) from None
 
 
-def waiting(
-    profile: ProfileFile = DEFAULT_PROFILE, password_file: PasswordFile = None, json: Json = False
-) -> None:
-    """List our open transactions, and whom each waits on; those that wait on us first."""
-
-    async def look() -> tuple[Participant, list[Deal]]:
-        async with connection(profile, password_file) as me:
-            return me, sorted(
-                me.deals, key=lambda deal: (deal.own_name not in deal.waiting_on, deal.deadline)
-            )
-
-    _, deals = asyncio.run(look())
-    for deal in deals:
-        if json:
-            show_json(
-                {
-                    "transaction": transaction_text(deal.id),
-                    "kind": deal.kind,
-                    "parties": list(deal.parties),
-                    "deadline": deal.deadline,
-                    "messages": len(deal.messages),
-                    "waiting_on": list(deal.waiting_on),
-                }
-            )
-        else:
-            typer.echo(
-                f"{transaction_text(deal.id)}  {printable(deal.kind, 24):<24}  until {moment(deal.deadline)}  "
-                f"waiting on {', '.join(map(shown_name, deal.waiting_on))}"
-            )
-
-
 def connection(
-    profile: Path, password_file: Path | None, *, keep: Callable[[MessageId, bytes], None] | None = None
+    profile: Path,
+    password_file: Path | None,
+    consumer: str | None = None,
+    *,
+    acknowledges: bool = False,
+    keep: Callable[[MessageId, bytes], None] | None = None,
 ) -> Participant:
-    """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`."""
+    """The profile's participant, to be connected with ``async with``; raises as `parley.cli.options.keystore_of`.
+
+    Without a consumer's name it takes nothing from the inbox that another process would miss.
+    """
     settings = profile_of(profile)
     keys = None if settings.keystore is None else keystore_of(settings, password_file)
     return parley.connect(
@@ -258,6 +257,8 @@ def connection(
         registrar=settings.registrar,
         address=settings.address,
         keep=keep,
+        consumer=consumer,
+        acknowledges=acknowledges,
     )
 
 
@@ -318,6 +319,7 @@ def _event_row(event: InboxEvent) -> dict[str, object]:
             "kind": event.deal.kind,
             "at": event.at,
             "waiting_on": list(event.waiting_on),
+            "due": [due_row(due) for due in event.due],
         }
     return {
         "event": "unverified",
@@ -335,14 +337,8 @@ def _event_line(me: Participant, event: InboxEvent) -> str:
         verb = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}[message.action]
         return (
             f"{moment(message.at)}  {transaction_text(event.deal.id)}  {printable(name, 60)} {verb}: "
-            f"{_said(message)}"
+            f"{said_of(message)}"
         )
     if isinstance(event, TimedOut):
-        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(map(shown_name, event.waiting_on))}"
+        return f"{moment(event.at)}  {transaction_text(event.deal.id)}  timed out, waiting on {', '.join(map(due_text, event.due))}"
     return f"NOT VERIFIED  {printable(str(event.error))}"
-
-
-def _said(message: DealMessage) -> str:
-    if message.is_readable:
-        return printable(message.text, 160) + ACCESS[message.access]
-    return f"(encrypted: {printable(str(message.problem))})"

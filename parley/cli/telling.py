@@ -10,12 +10,13 @@ from parley.directory import Directory
 from parley.erasure import Statement, told, told_in_words
 from parley.errors import VerificationError
 from parley.events import Spoken, prove_spoken, read_spoken
+from parley.heard import DealMessage, Due
 from parley.identifiers import is_sealed_address, shown_name, transaction_text
 from parley.reading import Access, Reader, Reading
 from parley.schemas import FirehoseEvent, Message, PurgedEvent, TransactionRecord
 from parley.sealed_address import speaker_of
 
-__all__ = ["ACCESS", "Teller", "purged_line", "purged_row"]
+__all__ = ["ACCESS", "Teller", "due_row", "due_text", "purged_line", "purged_row", "said_of"]
 
 _VERBS = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}
 ACCESS: dict[Access, str] = {
@@ -31,9 +32,13 @@ ACCESS: dict[Access, str] = {
 class Teller:
     """Tells events one by one."""
 
-    def __init__(self, directory: Directory | None, reader: Reader | None = None) -> None:
+    def __init__(
+        self, directory: Directory | None, reader: Reader | None = None, *, one_transaction: bool = False
+    ) -> None:
+        """With ``one_transaction`` all events are of one, in order, and its timeout tells what those due had said last."""
         self._directory = directory
         self._reader = reader
+        self._last: dict[str, str] | None = {} if one_transaction else None
 
     def row(self, event: FirehoseEvent) -> dict[str, object]:
         """The event for a program."""
@@ -88,7 +93,7 @@ class Teller:
             return f"{place}  NOT VERIFIED: {printable(str(error))}"
         ended = event.ended
         if spoken is None:
-            due = "nobody" if ended is None else ", ".join(map(shown_name, ended.waiting_on))
+            due = "nobody" if ended is None else ", ".join(map(self._due, ended.waiting_on))
             return f"{place}  timed out, waiting on {printable(due, 400)}"
         message = spoken.message
         who = self._legal_name(self._speaker(message)) or shown_name(message.sender)
@@ -96,8 +101,16 @@ class Teller:
         verb = _VERBS[message.action] + (f" to {whom}" if whom else "")
         reading = self._reading(spoken)
         stated = printable(redrive.told_in_words(message) or "", 2_500)
+        if self._last is not None:
+            self._last[message.sender] = _said(reading, 60)
         end = "" if ended is None else f"  [{ended.outcome.lower()}]"
         return f"{place}  {printable(who, 60)} {verb}: {stated or _said(reading)}{end}"
+
+    def _due(self, name: str) -> str:
+        if self._last is None:
+            return shown_name(name)
+        last = self._last.get(name)
+        return shown_name(name) + (" (has said nothing)" if last is None else f" (last said: {last})")
 
     def _reading(self, spoken: Spoken) -> Reading:
         if self._reader is not None:
@@ -141,7 +154,40 @@ def purged_line(instead: PurgedEvent, record: TransactionRecord, statement: Stat
     return f"{place}  {printable(told_in_words(statement), 2_500)}; digest {instead.digest.hex()}"
 
 
-def _said(reading: Reading) -> str:
+def _said(reading: Reading, limit: int = 160) -> str:
     if reading.content is not None:
-        return printable(reading.content.decode("utf-8", "replace"), 160) + ACCESS[reading.access]
+        return printable(reading.content.decode("utf-8", "replace"), limit) + ACCESS[reading.access]
     return "(encrypted)" if reading.problem is None else f"(encrypted: {printable(str(reading.problem))})"
+
+
+def said_of(message: DealMessage, limit: int = 160) -> str:
+    """What a message says, for people; at most ``limit`` characters of it."""
+    if message.is_readable:
+        return printable(message.text, limit) + ACCESS[message.access]
+    return f"(encrypted: {printable(str(message.problem))})"
+
+
+def due_row(due: Due) -> dict[str, object]:
+    """A party that is due, for a program."""
+    last = due.last_said
+    return {
+        "name": due.name,
+        "participant": due.participant,
+        "last_said": None
+        if last is None
+        else {
+            "sequence": last.sequence,
+            "action": last.action,
+            "at": last.at,
+            "content_type": last.content_type,
+            "content": last.text if last.is_readable else None,
+        },
+    }
+
+
+def due_text(due: Due) -> str:
+    """The same for people."""
+    who = due.participant or shown_name(due.name)
+    if due.last_said is None:
+        return f"{who} (has said nothing)"
+    return f"{who} (last said: {said_of(due.last_said, 60)})"

@@ -21,6 +21,7 @@ from parley.cli.options import (
     write_file,
 )
 from parley.cli.output import complain, show_json
+from parley.cli.signing import Signed, asks, mentions, show_signed, signed_for
 from parley.cli.telling import Teller, purged_line, purged_row
 from parley.directory import Directory
 from parley.erasure import statement_on
@@ -61,6 +62,8 @@ def show_transaction(
 ) -> None:
     """Tell a transaction line by line: who said what when, how it ended, and in which block it stands.
 
+    Who signed for a message that asked for it is told too, as far as the record is at hand.
+
     What is private is decrypted with the profile's keystore, as far as a key to it was granted or disclosed to us.
     """
     identity = parse_transaction_id(transaction)
@@ -68,13 +71,15 @@ def show_transaction(
         settings = profile_of(profile) if profile.exists() else None
         _show_sealed(identity, open_store(store, log_key), settings, password_file, json=json)
         return
-    events, teller = _from_firehose(identity, profile_of(profile), password_file)
+    events, teller, signed = _from_firehose(identity, profile_of(profile), password_file)
     if not events:
         raise ParleyError(
             f"transaction {transaction_text(identity)} is not on the firehose as far back as it is kept; try --store"
         )
     for event in events:
         _show(teller, event, json=json)
+    for each in signed:
+        show_signed(each, json=json)
 
 
 def _show(teller: Teller, event: FirehoseEvent, *, json: bool) -> None:
@@ -148,7 +153,7 @@ def _show_sealed(
         reader = _reader(settings, password_file)
     if reader is not None:
         learn(reader, sealed_events(store))
-    teller = Teller(None, reader)
+    teller = Teller(None, reader, one_transaction=True)
     for event in events:
         if isinstance(event, FirehoseEvent):
             _show(teller, event, json=json)
@@ -158,6 +163,10 @@ def _show_sealed(
             show_json(purged_row(event, sealed.record, statement))
         else:
             typer.echo(purged_line(event, sealed.record, statement))
+    whole = [event for event in events if isinstance(event, FirehoseEvent)]
+    if asks(whole):
+        for each in signed_for(whole, sealed_events(store), None):
+            show_signed(each, json=json)
     if json:
         show_json({"event": "sealed", "block": place.height})
     else:
@@ -166,16 +175,18 @@ def _show_sealed(
 
 def _from_firehose(
     identity: TransactionId, settings: Profile, password_file: Path | None
-) -> tuple[Sequence[FirehoseEvent], Teller]:
+) -> tuple[Sequence[FirehoseEvent], Teller, Sequence[Signed]]:
     from parley.kafka import DIRECTORY, FIREHOSE, TopicReader  # noqa: PLC0415  not needed for a store
 
     access, directory = settings.access(), Directory(settings.registrar)
-    events, granting = [], []
+    events, granting, acknowledging = [], [], []
     with TopicReader(access, FIREHOSE) as topic:
         for record in topic.read_to_end():
             event = decode(record.value, FirehoseEvent)
             if event.transaction_id == identity:
                 events.append(event)
+            elif mentions(event, identity):
+                acknowledging.append(event)
             elif granted_to(settings.participant, event) is not None:
                 granting.append(event)
     with TopicReader(access, DIRECTORY) as topic:
@@ -186,7 +197,8 @@ def _from_firehose(
     reader = _reader(settings, password_file) if any(map(is_private, events)) else None
     if reader is not None:
         learn(reader, (event for event in granting if _is_proved(event, directory)))
-    return events, Teller(directory, reader)
+    signed = tuple(signed_for(events, acknowledging, directory))
+    return events, Teller(directory, reader, one_transaction=True), signed
 
 
 def _reader(settings: Profile, password_file: Path | None) -> Reader | None:

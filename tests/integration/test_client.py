@@ -90,6 +90,25 @@ async def test_a_client_that_comes_back_goes_on_where_it_was(running_backbone: R
             assert not b.deals
 
 
+async def test_a_message_is_signed_for_on_the_record(running_backbone: RunningBackbone) -> None:
+    running_backbone.join("signed-a", "signed-b")
+    async with running_backbone.connect("signed-a") as a:
+        async with running_backbone.connect("signed-b") as b:
+            deal = await a.open(
+                ["signed-b"], kind="dvp", deadline=MINUTES, content="terms", want_acknowledgement=True
+            )
+            await anext(b.opened())
+        async with asyncio.timeout(20):
+            while not (signed := deal.acknowledged_by(deal.messages[0])):  # noqa: ASYNC110  nothing is awaited for it
+                await asyncio.sleep(0.05)
+        assert [each.by for each in signed] == ["signed-b"]
+        assert deal.waiting_on == ("signed-b",)
+        await deal.finish()
+    async with running_backbone.connect("signed-b") as b:
+        assert isinstance(event := await anext(b.inbox()), Received)
+        assert event.message.action == "FINISH"  # the opening does not come again
+
+
 async def test_a_wrong_password_is_told_in_words(running_backbone: RunningBackbone) -> None:
     running_backbone.join("password-a")
     access = KafkaAccess(running_backbone.backbone.admin.bootstrap, "password-a", "wrong")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
@@ -27,6 +28,7 @@ from parley.schemas import (
     decode,
     encode,
 )
+from parley.transport import Standing
 from streams.catalogue import ADMISSIONS, DIRECTORY, FIREHOSE, REFUSALS
 from streams.outcome import kafka_error
 from streams.writer import write
@@ -94,7 +96,9 @@ async def test_a_stranger_joins_with_nothing_but_a_request_and_trades(
         deal = await me.open(["host"], kind="negotiation", deadline=timedelta(minutes=1), content="hello")
         assert deal.messages
     with pytest.raises(TransportError, match="may not"):
-        await KafkaTransport(KafkaAccess(running.backbone.admin.bootstrap, "stranger", password)).open("host")
+        await KafkaTransport(KafkaAccess(running.backbone.admin.bootstrap, "stranger", password)).open(
+            "host", None
+        )
 
 
 def test_an_added_address_gets_its_inbox(running_backbone: RunningBackbone) -> None:
@@ -108,14 +112,14 @@ def test_an_added_address_gets_its_inbox(running_backbone: RunningBackbone) -> N
     submit(running, encode(change))
     assert await_version(running, "widening", held.version + 1).owner("widening.desk") == "widening"
     transport = KafkaTransport(running.access("widening"))
-    standing = asyncio.run(opened(transport, "widening.desk"))
-    assert standing == 0
+    standings = asyncio.run(opened(transport, "widening.desk"))
+    assert set(standings.values()) == {Standing(0, "")}
 
 
-async def opened(transport: KafkaTransport, address: str) -> int:
-    standing = await transport.open(address)
+async def opened(transport: KafkaTransport, address: str) -> Mapping[int, Standing]:
+    standings = await transport.open(address, "main")
     await transport.close()
-    return standing.position
+    return standings
 
 
 async def test_keys_rotate_in_the_midst_of_traffic_and_all_that_was_accepted_stays_proved(
@@ -209,12 +213,5 @@ def test_admission_killed_between_user_and_record_admits_once_when_it_comes_back
     running.start("admission")
     held = await_version(running, "survivor", before.version + 1)
     assert held.version == before.version + 1
-    assert (
-        asyncio.run(
-            opened(
-                KafkaTransport(KafkaAccess(running.backbone.admin.bootstrap, "survivor", password)),
-                "survivor",
-            )
-        )
-        == 0
-    )
+    transport = KafkaTransport(KafkaAccess(running.backbone.admin.bootstrap, "survivor", password))
+    assert set(asyncio.run(opened(transport, "survivor")).values()) == {Standing(0, "")}

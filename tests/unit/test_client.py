@@ -308,7 +308,7 @@ class TestAfterARestart:
             inbox = beta.inbox()
             await next_of(inbox)
             await next_of(inbox)
-        assert backbone.standings["beta"].position == 2
+        assert backbone.position("beta") == 2
         async with connected(backbone, "beta") as beta:
             event = await next_of(beta.inbox())
             assert isinstance(event, Received)
@@ -367,7 +367,7 @@ class TestAfterARestart:
             event = await next_of(beta.inbox())
             assert isinstance(event, Received)
             assert event.message.text == "two"
-        assert backbone.standings["beta"].position == len(backbone.inboxes["beta"]) == 7
+        assert backbone.position("beta") == len(backbone.inboxes["beta"]) == 7
 
 
 class TestWhatDoesNotVerify:

@@ -196,7 +196,7 @@ class TestAPrivateDeal:
         mine = await private(alpha)
         async with connected(backbone, "beta") as first:
             assert texts((await next_of(first.opened())).messages) == [SECRET]
-        assert backbone.standings["beta"].position == 1
+        assert backbone.position("beta") == 1
         async with connected(backbone, "beta") as again:
             deal = again.deal(mine.id)
             assert deal is not None

@@ -42,7 +42,7 @@ def test_a_participant_writes_ingest_and_admissions_and_reads_what_is_public_and
     bank = user(Role.PARTICIPANT, "bank", "bank.settlements")
     readable = {topic.name for topic in TOPICS if may(bank, AclOperation.READ, topic.name)}
     writable = {topic.name for topic in TOPICS if may(bank, AclOperation.WRITE, topic.name)}
-    assert readable == {"directory", "blocks", "anchors", "refusals"}
+    assert readable == {"directory", "blocks", "anchors", "refusals", "shares"}
     assert writable == {"ingest", "admissions"}
     assert may(bank, AclOperation.READ, inbox_topic("bank.settlements"))
     assert not may(bank, AclOperation.WRITE, inbox_topic("bank.settlements"))
@@ -53,7 +53,7 @@ def test_a_participant_writes_ingest_and_admissions_and_reads_what_is_public_and
 def test_a_regulator_reads_the_firehose_and_what_is_public_and_writes_nothing() -> None:
     regulator = user(Role.REGULATOR)
     readable = {topic.name for topic in TOPICS if may(regulator, AclOperation.READ, topic.name)}
-    assert readable == {"firehose", "directory", "blocks", "anchors", "refusals", "rejected"}
+    assert readable == {"firehose", "directory", "blocks", "anchors", "refusals", "rejected", "shares"}
     assert not any(rule.operation == AclOperation.WRITE for rule in permissions(regulator))
     assert not may(regulator, AclOperation.READ, inbox_topic("bank"))
 
@@ -126,6 +126,7 @@ def test_pipeline_topics_have_a_partition_for_each_pipeline_and_the_rest_one() -
         "firehose",
         "deliveries",
         "router-state",
+        "shares",
     }
     assert all(count in (1, 6) for count in counts.values())
 
