@@ -19,15 +19,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from parley.errors import OtcError
-from parley.workflows.otc_trade import Record, Trade, check_trade
+from parley.workflows.otc_trade import Record, Trade, check_trade, read_day, read_number
 
 __all__ = ["Agreed", "read_call", "read_email"]
 
@@ -43,8 +42,6 @@ _NEEDED: Final = (
     "settlement date",
 )
 _KNOWN: Final = frozenset({*_NEEDED, "agreed at", "said"})
-_NUMBER: Final = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?")
-_LONGEST_NUMBER: Final = 40
 
 
 class Agreed(NamedTuple):
@@ -121,29 +118,15 @@ def _agreed(lines: Mapping[str, str], own: str, by: str, at: datetime, evidence:
         buyer=own if buys else counterparty,
         seller=counterparty if buys else own,
         isin=lines["isin"],
-        quantity=_number("quantity", lines["quantity"]),
-        price=_number("price", price),
+        quantity=read_number("quantity", lines["quantity"]),
+        price=read_number("price", price),
         price_in="percent" if percent else "currency",
         currency=lines["currency"],
-        trade_date=_day("trade date", lines["trade date"]),
-        settlement_date=_day("settlement date", lines["settlement date"]),
+        trade_date=read_day("trade date", lines["trade date"]),
+        settlement_date=read_day("settlement date", lines["settlement date"]),
     )
     check_trade(trade, (own, counterparty))
     return Agreed(counterparty, trade, Record(by, at, lines.get("said", ""), evidence))
-
-
-def _number(name: str, text: str) -> Decimal:
-    """A number as people write it, with a point before the decimals, and commas between thousands or none."""
-    if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text):
-        return Decimal(text.replace(",", ""))
-    raise OtcError(f"{name}: {text[:40]!r} is no number; write it as 5,000,000 or 98.75")
-
-
-def _day(name: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise OtcError(f"{name}: {text[:40]!r} is no day; write it as YYYY-MM-DD") from None
 
 
 def _moment(text: str) -> datetime:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
-from typing import NamedTuple
+from decimal import Decimal
+from typing import Final, NamedTuple
 
 from stdnum import isin
 from stdnum.exceptions import ValidationError
@@ -13,7 +14,19 @@ from stdnum.exceptions import ValidationError
 from parley.errors import OtcError
 from parley.workflows.forms import Form, text_of
 
-__all__ = ["Record", "Trade", "check_trade", "differences", "trade_in", "trade_row"]
+__all__ = [
+    "Record",
+    "Trade",
+    "check_trade",
+    "differences",
+    "read_day",
+    "read_number",
+    "trade_in",
+    "trade_row",
+]
+
+_NUMBER: Final = re.compile(r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?", re.ASCII)
+_LONGEST_NUMBER: Final = 40
 
 
 class Trade(NamedTuple):
@@ -54,6 +67,8 @@ def differences(before: Trade, after: Trade) -> tuple[str, ...]:
 
 def check_trade(trade: Trade, parties: Iterable[str]) -> None:
     """Raise OtcError unless the trade is right by itself and between these two."""
+    if trade.buyer == trade.seller:
+        raise OtcError(f"{trade.buyer} would trade with itself; name the counterparty")
     if sorted((trade.buyer, trade.seller)) != sorted(parties):
         raise OtcError(f"buyer and seller are {trade.buyer} and {trade.seller}; they must be the two parties")
     try:
@@ -84,21 +99,31 @@ def trade_in(form: Form) -> Trade:
     if not isinstance(row, Mapping):
         raise OtcError("'trade' is missing; state it")
     texts = {name: text_of(row, name, OtcError) for name in Trade._fields}
-    try:
-        trade = Trade(
-            texts["buyer"],
-            texts["seller"],
-            texts["isin"],
-            Decimal(texts["quantity"]),
-            Decimal(texts["price"]),
-            texts["price_in"],
-            texts["currency"],
-            date.fromisoformat(texts["trade_date"]),
-            date.fromisoformat(texts["settlement_date"]),
-        )
-    except (InvalidOperation, ValueError) as error:
-        raise OtcError(f"the trade holds a number or a date that is none ({error}); correct it") from None
-    if not (trade.quantity.is_finite() and trade.price.is_finite()):
-        raise OtcError("the trade holds a number that is none; correct it")
+    trade = Trade(
+        texts["buyer"],
+        texts["seller"],
+        texts["isin"],
+        read_number("quantity", texts["quantity"]),
+        read_number("price", texts["price"]),
+        texts["price_in"],
+        texts["currency"],
+        read_day("trade_date", texts["trade_date"]),
+        read_day("settlement_date", texts["settlement_date"]),
+    )
     check_trade(trade, (trade.buyer, trade.seller))
     return trade
+
+
+def read_number(name: str, text: str) -> Decimal:
+    """A number above or equal to zero as people write it, with a point before the decimals and commas between thousands or none."""
+    if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text):
+        return Decimal(text.replace(",", ""))
+    raise OtcError(f"{name}: {text[:40]!r} is no number; write it as 5,000,000 or 98.75")
+
+
+def read_day(name: str, text: str) -> date:
+    """A day; raises OtcError."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise OtcError(f"{name}: {text[:40]!r} is no day; write it as YYYY-MM-DD") from None

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import TypeVar
 
 import pytest
 
 import parley
-from parley.client import Participant
 from parley.errors import InstructionError
-from parley.grants import KeyRing
 from parley.workflows.settlement.advice import Status, read_advice
 from parley.workflows.settlement.desk import Desk
 from parley.workflows.settlement.instruction import Chain, Party, SettlementInstruction
@@ -24,9 +21,8 @@ from parley.workflows.settlement.steps import ADVICE_STEP, INSTRUCTION_STEP, KIN
 from parley.workflows.settlement.writing import write_instruction
 from tests.memory_backbone import MemoryBackbone
 from tests.settlement import DELIVERY, RECEIPT, TODAY
-from tests.synthetic_ledger import encryption_key, signing_key
+from tests.two_parties import connected, soon, until
 
-T = TypeVar("T")
 ON_THE_DAY = Practice(day=lambda _: TODAY, refuse_unknown=True, deadline=timedelta(minutes=5))
 MORE_THAN_THE_DEADLINE = 300_001
 WITHIN = timedelta(seconds=0.2)
@@ -38,17 +34,6 @@ def backbone() -> MemoryBackbone:
     backbone.admit("sbos", lei="571474TGEMMWANRLN572", bic="SBOSUS33XXX")
     backbone.admit("bnpa", lei="R0MUWSFPU8MPRO8K5P83", bic="BNPAFRPP")
     return backbone
-
-
-def connected(backbone: MemoryBackbone, name: str) -> Participant:
-    return parley.connect(
-        backbone.transport(),
-        participant=name,
-        key=signing_key(name),
-        decryptor=KeyRing([encryption_key(name)]),
-        registrar=backbone.registrar.public,
-        clock=lambda: backbone.now,
-    )
 
 
 @asynccontextmanager
@@ -69,17 +54,6 @@ async def desk_of(
         yield desk
         for task in tasks:
             task.cancel()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  the backbone in memory tells nobody
-            await asyncio.sleep(0.001)
-
-
-async def soon(waiting: Awaitable[T]) -> T:
-    async with asyncio.timeout(5):
-        return await waiting
 
 
 def trades(count: int) -> tuple[list[SettlementInstruction], list[SettlementInstruction]]:
