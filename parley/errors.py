@@ -35,7 +35,8 @@ ParleyError
 │   ├── ElementError          an element is missing, unknown, repeated or holds what it may not
 │   │   └── AmountError           a number is negative, too precise or no number
 │   ├── InstructionError      the instruction contradicts itself, its identifiers or the calendar
-│   └── TradeFileError        a row of a trade file cannot become instructions
+│   ├── TradeFileError        a row of a trade file cannot become instructions
+│   └── JournalError          the journal of a run cannot be used
 ├── AgreementError        an agreement cannot be made so
 ├── OtcError              an OTC trade, or the form it is captured by, cannot be used so
 ├── TransportError        the backbone cannot be reached
@@ -229,6 +230,10 @@ class InstructionError(SettlementError):
 
 class TradeFileError(SettlementError):
     """A row of a trade file cannot become instructions; the message names the row and the column."""
+
+
+class JournalError(SettlementError):
+    """The journal of a run cannot be read or written, or is none; the message names the file."""
 
 
 class AgreementError(ParleyError):

@@ -29,6 +29,7 @@ COMMANDS = {
     "send": "messages",
     "inbox": "messages",
     "waiting": "messages",
+    "dvp": "dvp",
     "channel": "channels",
     "disclose": "disclosing",
     "watch": "watching",

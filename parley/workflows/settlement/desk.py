@@ -59,9 +59,17 @@ class Desk:
                 f"{self._me.participant} is no party of the side that {instruction.transaction_id} instructs; "
                 "have the directory list its LEI or BIC, or send it as who it names"
             )
+        return self.resume(instruction)
+
+    def resume(self, instruction: SettlementInstruction) -> Settlement:
+        """Take an instruction that was negotiated before, without judging it anew."""
         settlement = Settlement(instruction)
         self.settlements.append(settlement)
         return settlement
+
+    def forget(self, settlement: Settlement) -> None:
+        """Leave a settlement alone that no deal was found for."""
+        self.settlements.remove(settlement)
 
     def start(self) -> None:
         """Go on with the deals that are open, then open those in which we receive, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from parley.client import Participant
 from parley.deal import Deal
@@ -13,10 +13,18 @@ from parley.errors import RefusedError
 from parley.workflows.settlement.counterparties import counterparty_of
 from parley.workflows.settlement.instruction import SettlementInstruction
 from parley.workflows.settlement.matching import NO_TOLERANCE, Tolerance
-from parley.workflows.settlement.negotiation import Negotiation, heard
+from parley.workflows.settlement.negotiation import Negotiation, Phase, heard
 from parley.workflows.settlement.steps import KIND, Word
 
 __all__ = ["Ending", "Office", "Practice", "Settlement"]
+
+
+_LAST_SAID: Final = {
+    Phase.NEW: "nothing was said",
+    Phase.INSTRUCTED: "after the receiver's instruction",
+    Phase.COMMITTED: "after the deliverer's commitment",
+    Phase.CASH_CONFIRMED: "after the cash was confirmed",
+}
 
 
 class Ending(StrEnum):
@@ -83,6 +91,16 @@ class Settlement:
     def due(self) -> tuple[str, ...]:
         """Who let it time out."""
         return self.deal.waiting_on if self.deal is not None and self.ending is Ending.TIMED_OUT else ()
+
+    @property
+    def why(self) -> str:
+        """Why it ended so, in words: what the other side or the backbone said, and who was due."""
+        reasons = [reason.text or reason.code for reason in self.negotiation.reasons]
+        refused = [str(error) for error in self.refused if str(error) != self.note]
+        waited = (
+            [f"waited for {' and '.join(self.due)}, {_LAST_SAID[self.negotiation.phase]}"] if self.due else []
+        )
+        return "; ".join(each for each in (self.note, *reasons, *waited, *refused) if each)
 
     def catch_up(self, me: str) -> None:
         """Hear what was said in the deal and not heard yet."""
