@@ -30,6 +30,7 @@ COMMANDS = {
     "inbox": "messages",
     "waiting": "messages",
     "dvp": "dvp",
+    "otc": "otc",
     "channel": "channels",
     "disclose": "disclosing",
     "watch": "watching",
