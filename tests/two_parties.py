@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import TypeVar
 
 import parley
 from parley.client import Participant
-from parley.deal import Deal
+from parley.deal import Deal, DealMessage
 from parley.grants import KeyRing
+from parley.schemas import Action, MessageId
 from tests.memory_backbone import MemoryBackbone
 from tests.synthetic_ledger import encryption_key, signing_key
 
-__all__ = ["both_hear", "connected", "opened_by", "soon", "two", "until"]
+__all__ = ["both_hear", "connected", "opened_by", "soon", "spoken", "two", "until"]
 
 T = TypeVar("T")
 _SECONDS = 5
@@ -30,6 +32,14 @@ def connected(backbone: MemoryBackbone, name: str) -> Participant:
         registrar=backbone.registrar.public,
         clock=lambda: backbone.now,
     )
+
+
+def spoken(
+    sequence: int, sender: str, content_type: str, content: bytes, action: Action = "CONTINUE"
+) -> DealMessage:
+    """A message as a deal holds it, whether or not a router would let it be said."""
+    identity = MessageId(sha256(content + bytes([sequence])).digest())
+    return DealMessage(identity, sequence, sender, action, content_type, content, 0, 0, sequence)
 
 
 async def soon(waiting: Awaitable[T]) -> T:

@@ -13,8 +13,8 @@ from parley.deal import Deal
 from parley.errors import AgreementError, RefusedError
 from parley.workflows.agreement import (
     ACCEPTANCE_STEP,
-    KIND,
     OFFER_STEP,
+    REFUSAL_STEP,
     Offer,
     Phase,
     accept,
@@ -24,10 +24,11 @@ from parley.workflows.agreement import (
     standing,
 )
 from tests.memory_backbone import MemoryBackbone
-from tests.two_parties import both_hear, opened_by, two
+from tests.two_parties import both_hear, opened_by, spoken, two
 
 LOAN = Offer("Loan", "Alpha lends Beta 100 EUR until 1 December 2026, at 3 % a year.")
 DEARER = LOAN._replace(terms="Alpha lends Beta 100 EUR until 1 December 2026, at 4 % a year.")
+OFFERED = spoken(0, "alpha", OFFER_STEP, b'{"title": "Loan", "terms": "100 EUR"}', "OPEN")
 HOUR = timedelta(hours=1)
 
 Sides = tuple[Deal, Deal]
@@ -125,17 +126,23 @@ async def test_accepting_other_terms_than_those_on_offer_agrees_to_nothing(sides
         (b'{"offer": 7}', ACCEPTANCE_STEP),
         (b"[]", ACCEPTANCE_STEP),
         (b"agreed!", "text/plain"),
-        (b"{}", "application/vnd.parley.agreement.refusal+json"),
+        (b"{}", REFUSAL_STEP),
     ],
 )
-async def test_finishing_with_anything_else_agrees_to_nothing(
-    sides: Sides, content: bytes, content_type: str
-) -> None:
-    ours, theirs = sides
-    await theirs.finish(content, content_type=content_type)
-    await both_hear(*sides)
-    assert standing(ours.messages).phase is Phase.VOID
-    assert standing(ours.messages).reason
+def test_finishing_with_anything_else_agrees_to_nothing(content: bytes, content_type: str) -> None:
+    now = standing([OFFERED, spoken(1, "beta", content_type, content, "FINISH")])
+    assert now.phase is Phase.VOID
+    assert now.reason
+
+
+def test_accepting_ones_own_offer_agrees_to_nothing() -> None:
+    content = b'{"offer": "%s"}' % sha256(OFFERED.content).hexdigest().encode()
+    assert standing([OFFERED, spoken(1, "alpha", ACCEPTANCE_STEP, content, "FINISH")]).phase is Phase.VOID
+
+
+def test_offering_twice_is_no_counter_offer() -> None:
+    with pytest.raises(AgreementError, match="alpha spoke twice"):
+        standing([OFFERED, spoken(1, "alpha", OFFER_STEP, OFFERED.content)])
 
 
 @pytest.mark.parametrize(
@@ -144,16 +151,13 @@ async def test_finishing_with_anything_else_agrees_to_nothing(
         (b"{}", OFFER_STEP, "'title' is missing"),
         (b'{"title": "x", "terms": ""}', OFFER_STEP, "'terms' is missing"),
         (b"\xff", OFFER_STEP, "not JSON"),
+        (b"[" * 100_000, OFFER_STEP, "not JSON"),
         (b"hello", "text/plain", "where an offer was due"),
     ],
 )
-async def test_an_opening_that_is_no_offer_is_no_agreement(
-    parties: tuple[Participant, Participant], content: bytes, content_type: str, told: str
-) -> None:
-    alpha, _ = parties
-    deal = await alpha.open(["beta"], kind=KIND, deadline=HOUR, content=content, content_type=content_type)
+def test_an_opening_that_is_no_offer_is_no_agreement(content: bytes, content_type: str, told: str) -> None:
     with pytest.raises(AgreementError, match=told):
-        standing(deal.messages)
+        standing([spoken(0, "alpha", content_type, content, "OPEN")])
 
 
 def test_nothing_said_is_no_agreement() -> None:

@@ -16,7 +16,7 @@ from parley.workflows import otc
 from parley.workflows.otc import Phase, standing
 from parley.workflows.otc_trade import Record, Trade, differences
 from tests.memory_backbone import MemoryBackbone
-from tests.two_parties import both_hear, opened_by, two
+from tests.two_parties import both_hear, opened_by, spoken, two
 
 BUND = Trade(
     buyer="alpha",
@@ -173,14 +173,17 @@ async def test_a_trade_that_is_wrong_by_itself_is_not_sent(
         (b'{"reason": "x"}', otc.CANCELLATION_STEP, "'changes' is missing"),
     ],
 )
-async def test_an_opening_that_makes_no_sense_is_no_trade(
-    parties: Parties, content: bytes, content_type: str, told: str
-) -> None:
-    deal = await parties[0].open(
-        ["beta"], kind=otc.KIND, deadline=HOUR, content=content, content_type=content_type
-    )
+def test_an_opening_that_makes_no_sense_is_no_trade(content: bytes, content_type: str, told: str) -> None:
     with pytest.raises(OtcError, match=told):
-        standing(deal.messages)
+        standing([spoken(0, "alpha", content_type, content, "OPEN")])
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", otc.CAPTURE_STEP])
+async def test_what_is_no_step_of_a_trade_makes_it_none(sides: Sides, content_type: str) -> None:
+    captured = sides[0].messages[0]
+    with pytest.raises(OtcError, match="only an amendment goes on"):
+        standing([captured, spoken(1, "beta", content_type, b"{}")])
+    assert standing([captured, spoken(1, "beta", content_type, b"{}", "FINISH")]).phase is Phase.VOID
 
 
 @pytest.mark.parametrize("quantity", ["NaN", "Infinity", "-1", "many", "1e9999999"])

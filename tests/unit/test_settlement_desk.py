@@ -13,7 +13,7 @@ import pytest
 import parley
 from parley.errors import InstructionError
 from parley.workflows.settlement.advice import Status, read_advice
-from parley.workflows.settlement.desk import Desk
+from parley.workflows.settlement.desk import Desk, read_opening
 from parley.workflows.settlement.instruction import Chain, Party, SettlementInstruction
 from parley.workflows.settlement.negotiation import Phase, decline
 from parley.workflows.settlement.office import Ending, Office, Practice, Settlement
@@ -21,7 +21,7 @@ from parley.workflows.settlement.steps import ADVICE_STEP, INSTRUCTION_STEP, KIN
 from parley.workflows.settlement.writing import write_instruction
 from tests.memory_backbone import MemoryBackbone
 from tests.settlement import DELIVERY, RECEIPT, TODAY
-from tests.two_parties import connected, soon, until
+from tests.two_parties import connected, soon, spoken, until
 
 ON_THE_DAY = Practice(day=lambda _: TODAY, refuse_unknown=True, deadline=timedelta(minutes=5))
 MORE_THAN_THE_DEADLINE = 300_001
@@ -276,9 +276,8 @@ class TestAnOpeningThatIsNotWhatItShouldBe:
             "content": write_instruction(RECEIPT),
             "content_type": INSTRUCTION_STEP,
         }
-        parties = changes.pop("parties", ["sbos"])
         async with desk_of(backbone, "sbos", DELIVERY) as desk, connected(backbone, sender) as me:
-            deal = await me.open(parties, **{**opening, **changes})  # type: ignore[arg-type]
+            deal = await me.open(["sbos"], **{**opening, **changes})  # type: ignore[arg-type]
             said = await soon(anext(aiter(deal)))
             assert said.action == "FINISH"
             assert desk.settlements[0].deal is None
@@ -289,11 +288,16 @@ class TestAnOpeningThatIsNotWhatItShouldBe:
     async def test_such_as_one_by_a_stranger(self, backbone: MemoryBackbone) -> None:
         assert "mallory is none of the parties" in await self.refused(backbone, "mallory")
 
-    async def test_such_as_one_with_a_third_party(self, backbone: MemoryBackbone) -> None:
-        assert "between two parties" in await self.refused(backbone, "bnpa", parties=["sbos", "ecb"])
-
-    async def test_such_as_one_of_another_type(self, backbone: MemoryBackbone) -> None:
-        assert "between two parties" in await self.refused(backbone, "bnpa", content_type="application/xml")
+    @pytest.mark.parametrize(
+        ("parties", "step"),
+        [(("bnpa", "sbos", "ecb"), INSTRUCTION_STEP), (("bnpa", "sbos"), "application/xml")],
+    )
+    def test_such_as_one_with_a_third_party_or_of_another_type(
+        self, backbone: MemoryBackbone, parties: tuple[str, ...], step: str
+    ) -> None:
+        opening = spoken(0, "bnpa", step, write_instruction(RECEIPT), "OPEN")
+        with pytest.raises(InstructionError, match="opened between two parties, by"):
+            read_opening(opening, parties, backbone.directory)
 
     async def test_such_as_one_that_expands_entities(self, backbone: MemoryBackbone) -> None:
         hostile = b'<!DOCTYPE a [<!ENTITY b "c">]><Document>&b;</Document>'

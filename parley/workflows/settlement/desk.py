@@ -9,10 +9,12 @@ are open, folds what was said in them, and goes on where it is due.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 from parley.client import Participant
-from parley.deal import Deal, InboxEvent, Unverified
+from parley.deal import Deal, DealMessage, InboxEvent, Unverified
+from parley.directory import Directory
 from parley.errors import DirectoryError, EncryptionError, InstructionError, RefusedError, SettlementError
 from parley.workflows.settlement.advice import NO_REFERENCE, write_refusal
 from parley.workflows.settlement.checks import check
@@ -24,7 +26,7 @@ from parley.workflows.settlement.office import Ending, Office, Practice, Settlem
 from parley.workflows.settlement.reading import read_instruction
 from parley.workflows.settlement.steps import ADVICE_STEP, INSTRUCTION_STEP, KIND, Word
 
-__all__ = ["Desk"]
+__all__ = ["Desk", "read_opening"]
 
 
 class Desk:
@@ -114,22 +116,14 @@ class Desk:
         opening = deal.messages[0] if deal.messages else None
         if opening is None or opening.sequence != 0:
             return None
-        own = opening.sender == self._me.participant
-        fault = None
         try:
-            said = read_instruction(opening.content)
+            said = read_opening(opening, deal.parties, self._me.directory)
         except SettlementError as error:
-            fault = str(error)
-        else:
-            if not own and not speaks_for(self._me.directory, opening.sender, said.own):
-                fault = f"{opening.sender} is none of the parties that the instruction is of"
-            elif len(deal.parties) != 2 or opening.content_type != INSTRUCTION_STEP:
-                fault = f"a settlement is opened between two parties, by {INSTRUCTION_STEP}"
-        if own:
-            found = None if fault else self._own(said)
-        elif fault is not None:
-            self._refuse(deal, Word(ADVICE_STEP, write_refusal(NO_REFERENCE, fault), finishes=True))
+            if opening.sender != self._me.participant:
+                self._refuse(deal, Word(ADVICE_STEP, write_refusal(NO_REFERENCE, str(error)), finishes=True))
             return None
+        if opening.sender == self._me.participant:
+            found = self._own(said)
         else:
             found = self._matching(said, opening.sender)
             if found is None and self._practice.refuse_unknown:
@@ -256,6 +250,21 @@ class Desk:
     def _look_around(self) -> None:
         if all(settlement.over for settlement in self.settlements):
             self._all_over.set()
+
+
+def read_opening(opening: DealMessage, parties: Sequence[str], directory: Directory) -> SettlementInstruction:
+    """The instruction that opens a settlement.
+
+    Raises:
+        SettlementError: it is none, there are not two parties, or its sender is none of the parties that it is of.
+
+    """
+    if len(parties) != 2 or opening.content_type != INSTRUCTION_STEP:
+        raise InstructionError(f"a settlement is opened between two parties, by {INSTRUCTION_STEP}")
+    said = read_instruction(opening.content)
+    if not speaks_for(directory, opening.sender, said.own):
+        raise InstructionError(f"{opening.sender} is none of the parties that the instruction is of")
+    return said
 
 
 async def _speak(deal: Deal, word: Word) -> None:
