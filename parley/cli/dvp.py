@@ -184,6 +184,8 @@ class _Settling:
                 )
 
         outcomes = asyncio.run(settled())
+        if not outcomes:
+            raise SettlementError("none of the trades is ours; give the file of our own trades")
         for outcome in outcomes:
             if json:
                 show_json(dict(outcome.row))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from parley.errors import InstructionError, JournalError, TradeFileError
+from parley.errors import InstructionError, JournalError, TradeFileError, VerificationError
 from parley.identifiers import transaction_text
 from parley.workflows.settlement.instruction import Chain, Party, SettlementInstruction
 from parley.workflows.settlement.journal import Entry, Journal
@@ -129,6 +129,14 @@ async def test_who_lets_it_time_out_is_named_with_how_far_it_was(backbone: Memor
 async def test_a_delivery_that_nobody_opens_fails_in_time(backbone: MemoryBackbone) -> None:
     (outcome,) = await soon(settled(backbone, "sbos", DELIVERY, within=timedelta(seconds=0.1)))
     assert outcome.ending is Ending.NOT_INSTRUCTED
+
+
+async def test_what_does_not_verify_stops_the_desk(backbone: MemoryBackbone) -> None:
+    running = asyncio.create_task(settled(backbone, "sbos", DELIVERY))
+    await until(lambda: bool(backbone.connections))
+    backbone.deliver("sbos", 0, b"forged")
+    with pytest.raises(VerificationError):
+        await soon(running)
 
 
 async def test_a_reference_stands_for_one_instruction(backbone: MemoryBackbone) -> None:
@@ -275,6 +283,11 @@ class TestATradeFile:
         stranger = self.file({}, {"receiver_lei": "7LTWFZYICNSX8D621K86"})
         with pytest.raises(TradeFileError, match="line 3, receiver_lei"):
             list(own_side(stranger, backbone.directory, "sbos"))
+
+    def test_is_nobodys_who_has_no_attested_lei(self, backbone: MemoryBackbone) -> None:
+        backbone.admit("nameless")
+        with pytest.raises(InstructionError, match="nameless has no LEI"):
+            list(own_side(self.file({}), backbone.directory, "nameless"))
 
     async def test_settles_straight_through(self, backbone: MemoryBackbone) -> None:
         data = self.file(*({"uti": f"571474TGEMMWANRLN57226111800000{n}"} for n in range(5)))

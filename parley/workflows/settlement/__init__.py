@@ -1,4 +1,6 @@
-"""Delivery versus payment between two banks, by ISO 20022 documents. Where to look:
+"""Delivery versus payment between two banks, by ISO 20022 documents.
+
+Where to look:
 
 - `steps`: what is said, by whom; `negotiation`: the state machine; `wording`: it in sentences
 - `desk`: many of them over the client; `office`: what a bank does at each step; `counterparties`: who is whom

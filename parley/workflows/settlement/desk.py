@@ -81,9 +81,19 @@ class Desk:
         self._work.create_task(self._open_all())
 
     async def listen(self) -> None:
-        """Take what comes to the inbox until cancelled; for who runs nothing else on the connection."""
+        """Take what comes to the inbox until cancelled; for who runs nothing else on the connection.
+
+        Raises:
+            VerificationError: what the backbone delivered does not verify; the error says what.
+
+        """
         async for event in self._me.inbox():
-            self.take(event)
+            self._attend(event)
+
+    async def catch_up(self) -> None:
+        """Take what is in the inbox now, such as what ended while nobody was here; raises as :meth:`listen`."""
+        async for event in self._me.inbox(follow=False):
+            self._attend(event)
 
     def take(self, event: InboxEvent) -> bool:
         """Whether an event of the inbox was this desk's affair, which then is attended to."""
@@ -91,6 +101,11 @@ class Desk:
             return False
         self._look(event.deal)
         return True
+
+    def _attend(self, event: InboxEvent) -> None:
+        if isinstance(event, Unverified):
+            raise event.error
+        self.take(event)
 
     async def over(self, within: timedelta | None = None) -> None:
         """Wait until all has ended; what no counterparty opened ``within`` this time is given up."""
@@ -144,20 +159,18 @@ class Desk:
         waiting = [
             each
             for each in self.settlements
-            if each.deal is None
-            and each.ending is None
-            and not each.negotiation.receives
-            and speaks_for(self._me.directory, sender, each.ours.counterparty)
+            if each.deal is None and each.ending is None and not each.negotiation.receives
         ]
-        for reference in ("trade_id", "common_id"):
-            told = getattr(said, reference)
-            for each in waiting:
-                if told is not None and getattr(each.ours, reference) == told:
-                    return each
         tolerance = self._practice.tolerance
-        return next(
-            (each for each in waiting if isinstance(match(each.ours, said, tolerance), Matched)), None
-        )
+        for fits in (
+            lambda ours: said.trade_id is not None and ours.trade_id == said.trade_id,
+            lambda ours: said.common_id is not None and ours.common_id == said.common_id,
+            lambda ours: isinstance(match(ours, said, tolerance), Matched),
+        ):
+            for each in waiting:
+                if fits(each.ours) and speaks_for(self._me.directory, sender, each.ours.counterparty):
+                    return each
+        return None
 
     def _enter(self, settlement: Settlement, deal: Deal) -> None:
         settlement.deal = deal

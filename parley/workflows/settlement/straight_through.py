@@ -74,11 +74,20 @@ class Outcome(NamedTuple):
 def own_side(data: bytes, directory: Directory, participant: str) -> Iterator[SettlementInstruction]:
     """A participant's own instructions for the trades of a file, in its order; trades between others are left out.
 
-    BICs are those of the directory. Raises TradeFileError at the first row that cannot become instructions.
+    BICs are those of the directory.
+
+    Raises:
+        TradeFileError: a row cannot become instructions; the message names the first.
+        InstructionError: the participant has no LEI in the directory.
+
     """
     bics = {entry.lei: entry.bic for entry in directory if entry.lei and entry.bic}
     own = directory.entry(participant)
     lei = None if own is None else own.lei
+    if lei is None:
+        raise InstructionError(
+            f"{participant} has no LEI in the directory, so no trade is known as its own; have the registrar attest it"
+        )
     for sides in trades(data, bics):
         for side in sides:
             if side.own.parties[0].lei == lei:
@@ -100,6 +109,7 @@ async def settle_all(
 
     Raises:
         ParleyError: the backbone is gone, or what it says cannot be true; with a journal, run it again.
+        VerificationError: what the backbone delivered does not verify.
         JournalError: the journal cannot be written.
 
     """
@@ -109,8 +119,7 @@ async def settle_all(
         async with asyncio.TaskGroup() as work:
             desk = Desk(me, work, practice, office if journal is None else JournalledOffice(office, journal))
             run.instruct(desk, frozenset(transaction_text(deal.id) for deal in me.deals))
-            async for event in me.inbox(follow=False):  # what ended while nobody was here
-                desk.take(event)
+            await desk.catch_up()
             run.conclude(desk)
             listening = work.create_task(desk.listen())
             desk.start()
