@@ -19,7 +19,7 @@ from tests.synthetic_ledger import encryption_key, signing_key
 __all__ = ["both_hear", "connected", "opened_by", "soon", "spoken", "two", "until"]
 
 T = TypeVar("T")
-_SECONDS = 5
+_SECONDS = 30
 
 
 def connected(backbone: MemoryBackbone, name: str) -> Participant:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -152,7 +153,6 @@ class _Settling:
         *,
         refuse_unknown: bool,
     ) -> None:
-        from parley.workflows.settlement.journal import Journal  # noqa: PLC0415
         from parley.workflows.settlement.office import Practice  # noqa: PLC0415
 
         self._practice = Practice(
@@ -164,7 +164,7 @@ class _Settling:
         )
         self._within = duration(within)
         self._report = report
-        self._journal = None if journal is None else Journal(journal)
+        self._journal = journal
 
     def settle(
         self,
@@ -175,15 +175,17 @@ class _Settling:
         json: bool,
     ) -> None:
         """Settle, tell what became of each, write the report; raises typer.Exit(1) where one has failed."""
+        from parley.workflows.settlement.journal import Journal  # noqa: PLC0415
         from parley.workflows.settlement.straight_through import settle_all, write_report  # noqa: PLC0415
 
-        async def settled() -> tuple[Outcome, ...]:
+        async def settled(journal: Journal | None) -> tuple[Outcome, ...]:
             async with connection(profile, password_file) as me:
                 return await settle_all(
-                    me, instructions(me), self._practice, within=self._within, journal=self._journal
+                    me, instructions(me), self._practice, within=self._within, journal=journal
                 )
 
-        outcomes = asyncio.run(settled())
+        with nullcontext() if self._journal is None else Journal(self._journal) as journal:
+            outcomes = asyncio.run(settled(journal))
         if not outcomes:
             raise SettlementError("none of the trades is ours; give the file of our own trades")
         for outcome in outcomes:

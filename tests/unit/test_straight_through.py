@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -69,15 +70,9 @@ async def settled(
     within: timedelta = HOUR,
     practice: Practice = ON_THE_DAY,
 ) -> tuple[Outcome, ...]:
-    async with connected(backbone, name) as me:
-        return await settle_all(
-            me,
-            instructions,
-            practice,
-            within=within,
-            office=office,
-            journal=None if journal is None else Journal(journal),
-        )
+    with nullcontext() if journal is None else Journal(journal) as kept:
+        async with connected(backbone, name) as me:
+            return await settle_all(me, instructions, practice, within=within, office=office, journal=kept)
 
 
 def trades(count: int) -> tuple[list[SettlementInstruction], list[SettlementInstruction]]:
@@ -191,7 +186,9 @@ class TestARunThatIsKilled:
         forget_last_line(journal)
         (outcome,) = await soon(settled(backbone, "sbos", DELIVERY, journal=journal))
         assert outcome.ending is Ending.SETTLED
-        assert Journal(journal).entry("D-1") == Entry("D-1", Ending.SETTLED, outcome.transaction, "", True)
+        with Journal(journal) as kept:
+            known = kept.entry("D-1")
+        assert known == Entry("D-1", Ending.SETTLED, outcome.transaction, "", ended=True)
 
     async def test_before_its_last_word_was_heard_learns_that_the_deal_timed_out(
         self, backbone: MemoryBackbone, tmp_path: Path
@@ -204,24 +201,33 @@ class TestARunThatIsKilled:
             )
         (identity,) = backbone.pipelines[0].states
         about_to_settle = Entry("D-1", Ending.SETTLED, transaction_text(identity), "", ended=False)
-        Journal(journal).note(about_to_settle)
+        with Journal(journal) as kept:
+            kept.note(about_to_settle)
         backbone.pass_time(MORE_THAN_THE_DEADLINE)
         (outcome,) = await soon(settled(backbone, "sbos", DELIVERY, journal=journal))
         assert outcome.ending is Ending.TIMED_OUT
         assert (await soon(other))[0].ending is Ending.TIMED_OUT
 
-    async def test_in_the_middle_of_a_line_reads_what_came_before_it(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("torn", ['{"reference": "D-2", "ending"', "{"])
+    def test_in_the_middle_of_a_line_knows_what_came_before_it(self, tmp_path: Path, torn: str) -> None:
         path = tmp_path / "journal"
-        entry = Entry("D-1", Ending.SETTLED, "", "", ended=True)
-        Journal(path).note(entry)
+        entry = Entry("D-1", Ending.SETTLED, "", "é", ended=True)
+        with Journal(path) as journal:
+            journal.note(entry)
         with path.open("a") as file:
-            file.write('\n{"reference": "D-2", "ending"')
-        journal = Journal(path)
-        assert journal.entry("D-1") == entry
-        assert journal.entry("D-2") is None
-        journal.note(entry._replace(reference="D-3"))
-        with pytest.raises(JournalError, match="entry 2 is none"):
-            Journal(path)
+            file.write(f"\n{torn}")
+        with Journal(path) as journal:
+            assert journal.entry("D-2") is None
+            journal.note(entry._replace(reference="D-3"))
+        with Journal(path) as journal:
+            assert journal.entry("D-1") == entry
+            assert journal.entry("D-3") == entry._replace(reference="D-3")
+
+    def test_keeps_its_journal_to_itself(self, tmp_path: Path) -> None:
+        with Journal(tmp_path / "journal"), pytest.raises(JournalError, match="another run's"):
+            Journal(tmp_path / "journal")
+        with Journal(tmp_path / "journal") as journal:
+            assert journal.entry("D-1") is None
 
 
 def forget_last_line(path: Path) -> None:
@@ -231,9 +237,11 @@ def forget_last_line(path: Path) -> None:
 
 def test_a_file_that_is_no_journal_is_not_written_to(tmp_path: Path) -> None:
     path = tmp_path / "letter"
-    path.write_text("Dear all,\nhello\n")
-    with pytest.raises(JournalError, match="entry 1 is none of a journal"):
-        Journal(path)
+    for text in ("Dear all,\nhello\n", "hello", "{}", '{"a": 1}\n'):
+        path.write_text(text)
+        with pytest.raises(JournalError, match="entry 1 is none of a journal"):
+            Journal(path)
+        assert path.read_text() == text
     with pytest.raises(JournalError, match="cannot be used"):
         Journal(tmp_path)
 

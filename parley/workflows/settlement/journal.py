@@ -2,16 +2,18 @@
 
 JSON, one object a line, flushed to disk before anything follows from it: an instruction's end, and that we are about to say the
 last word of a deal, for the record tells us of words that others say and not of our own. The last line of each instruction
-counts. A line that was cut by a crash is left out.
+counts. A line that a crash cut short is taken out.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
 from parley.client import Participant
 from parley.deal import Deal
@@ -22,6 +24,10 @@ from parley.workflows.settlement.office import Ending, Office, Practice, Settlem
 from parley.workflows.settlement.steps import Word
 
 __all__ = ["Entry", "Journal", "JournalledOffice"]
+
+
+_BEGINNING: Final = '{"reference": '
+"""Of each line."""
 
 
 class Entry(NamedTuple):
@@ -38,30 +44,58 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """The file; it is made where there is none."""
+    """The file, made where there is none; one run has it at a time. Use it as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        """Open it and read what it holds. Raises JournalError if it cannot be read or written, or is none."""
+        """Open it and read what it holds. Raises JournalError if it cannot be used, is none, or another run has it."""
         self._path = path
         try:
-            with path.open("a+", encoding="utf-8") as file:
-                file.seek(0)
-                self._entries = {entry.reference: entry for entry in _read(file.read(), path)}
+            self._file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise JournalError(
+                f"{path} cannot be used as a journal ({error.strerror}); name another file"
+            ) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file.seek(0)
+            text = self._file.read()
+            whole = _without_torn_line(text)
+            self._entries = {entry.reference: entry for entry in _read(whole, path)}
+            if whole != text:
+                self._file.truncate(len(whole.encode()))
+        except BlockingIOError:
+            self.close()
+            raise JournalError(f"{path} is another run's, which goes on; wait for its end") from None
         except (OSError, UnicodeDecodeError) as error:
+            self.close()
             raise JournalError(f"{path} cannot be used as a journal ({error}); name another file") from None
+        except JournalError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Leave the file to others."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
     def entry(self, reference: str) -> Entry | None:
         """What is known of an instruction."""
         return self._entries.get(reference)
 
     def note(self, entry: Entry) -> None:
-        """Write a line; it is on disk when this returns."""
+        """Write a line; it is on disk when this returns. Raises JournalError."""
         line = json.dumps(entry._asdict(), ensure_ascii=False)
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{line}\n")
-                file.flush()
-                os.fsync(file.fileno())
+            self._file.write(f"\n{line}\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise JournalError(f"{self._path} cannot be written ({error.strerror}); make room") from error
         self._entries[entry.reference] = entry
@@ -101,9 +135,14 @@ def _entry(settlement: Settlement, ending: Ending, *, ended: bool) -> Entry:
     return Entry(settlement.ours.transaction_id, ending, transaction, settlement.why, ended)
 
 
+def _without_torn_line(text: str) -> str:
+    """A journal without a last line of ours that a crash cut short."""
+    whole, newline, last = text.rpartition("\n")
+    return whole + newline if last and (last[: len(_BEGINNING)] == _BEGINNING[: len(last)]) else text
+
+
 def _read(text: str, path: Path) -> Iterator[Entry]:
-    lines = [line for line in text.splitlines() if line]
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(filter(None, text.splitlines()), 1):
         try:
             row = json.loads(line)
             yield Entry(
@@ -114,8 +153,6 @@ def _read(text: str, path: Path) -> Iterator[Entry]:
                 bool(row["ended"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError):
-            if number == len(lines) and not text.endswith("\n"):
-                return
             raise JournalError(
                 f"{path}, entry {number} is none of a journal; name another file, or mend it"
             ) from None
