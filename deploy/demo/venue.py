@@ -171,12 +171,7 @@ class Venue:
                 self._folder.public,
                 routers=ROUTERS,
                 origin=ORIGIN,
-                extra=_TUNING
-                | {
-                    "PARLEY_ROUTER_REQUIRED_READERS": self._policy(),
-                    # The dialogue says in JSON what the steps of this kind say as ISO 20022.
-                    "PARLEY_ROUTER_FREE_KINDS": json.dumps([dialogue.KIND]),
-                },
+                extra=_TUNING | {"PARLEY_ROUTER_REQUIRED_READERS": self._policy()},
             )
             backbone.provision([account])
             monitor = Participant(MONITOR, self._folder.stack.password(MONITOR), Role.MONITOR)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from hashlib import sha256
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley.errors import OtcError
@@ -117,6 +117,7 @@ def test_an_email_that_cannot_be_read_is_told_so(data: bytes) -> None:
         read_email(data, "alpha")
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200))
 def test_no_email_does_anything_else_than_being_read_or_refused(data: bytes) -> None:
     with pytest.raises(OtcError):

@@ -93,7 +93,7 @@ def test_four_documents_settle_a_trade() -> None:
     assert read_instruction(table.said[1].content) == DELIVERY
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(pairs())
 def test_any_two_sides_that_match_settle_and_only_one_is_ever_due(
     sides: tuple[SettlementInstruction, SettlementInstruction],
@@ -221,7 +221,7 @@ def test_an_opening_for_no_instruction_of_ours_is_told_so() -> None:
     assert table.receiver.phase is Phase.UNMATCHED
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     phase=st.sampled_from([Phase.INSTRUCTED, Phase.COMMITTED, Phase.CASH_CONFIRMED]),
     receiver=st.booleans(),
