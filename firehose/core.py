@@ -1,20 +1,18 @@
 """What a monitor learns from the firehose: figures by kind, instrument and outcome; pure but for the keys its reader learns.
 
-Events come already followed, so in order and without gap. An opening whose content is a JSON object with an ``isin`` counts
-under that instrument. A finished transaction's outcome is the ``status`` of its last message where that says one, else
-``finished``; one that timed out is ``timed_out``. What is private counts as far as a reader's keys open it. What cannot be
-read is counted and changes nothing else.
+Events come already followed, so in order and without gap. An opening that names an instrument counts under it, and a
+finished transaction's outcome is what its last message says (`firehose.contents`), else ``finished``; one that timed out is
+``timed_out``. What is private counts as far as a reader's keys open it. What cannot be read is counted and changes nothing else.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import NamedTuple
 
+from firehose.contents import NO_TRADE, SETTLED, outcome_of, traded
 from parley.errors import VerificationError
 from parley.events import Spoken, read_spoken
 from parley.identifiers import is_sealed_address
@@ -23,22 +21,24 @@ from parley.schemas import FirehoseEvent, Message, TransactionId
 
 __all__ = ["Figures", "Instrument", "Open", "observe"]
 
-FINISHED = "finished"
 TIMED_OUT = "timed_out"
-SETTLED = "settled"
 OTHER = "other"
 HIDDEN = "hidden"
 """Whoever was due by a sealed address: each is another one, so they are counted together."""
 MAXIMUM_LABELS = 10_000
 """Different kinds, instruments, or participants that are told apart; what comes after counts as ``other``."""
 
-_ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]", re.ASCII)
-_STATUS = re.compile(r"[a-z][a-z_]{0,31}", re.ASCII)
-_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
-_AMOUNT = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,8})?", re.ASCII)
-
 Counts = Mapping[str, int]
-_Content = Mapping[str, object]
+
+
+class _Read(NamedTuple):
+    """A message as far as it can be read; where it cannot, nothing."""
+
+    content_type: str
+    content: bytes
+
+
+_NOTHING = _Read("", b"")
 
 
 class Open(NamedTuple):
@@ -128,26 +128,25 @@ class _Tally:
         except VerificationError:
             self._unreadable += 1
             spoken = None
-        content: _Content = {}
+        read = _NOTHING
         if spoken is not None:
             self._messages += 1
-            content = self._read(spoken)
+            read = self._read(spoken)
             if spoken.message.terms is not None:
                 self._opened += 1
-                self._open[event.transaction_id] = _read_opening(content, spoken.message.terms.kind)
+                self._open[event.transaction_id] = Open(spoken.message.terms.kind, *traded(*read))
         if event.ended is not None:
             if self._reader is not None:
                 self._reader.ended(event.transaction_id)
-            trade = self._open.pop(event.transaction_id, Open(event.ended.kind, None, None, None))
+            trade = self._open.pop(event.transaction_id, Open(event.ended.kind, *NO_TRADE))
             if event.ended.outcome == "TIMED_OUT":
                 self._end(trade, TIMED_OUT)
                 for participant in event.ended.waiting_on:
                     _add(self._waiting_on, HIDDEN if is_sealed_address(participant) else participant)
             else:
-                self._end(trade, _status(content))
+                self._end(trade, outcome_of(*read))
 
-    def _read(self, spoken: Spoken) -> _Content:
-        """What a message says to somebody who counts."""
+    def _read(self, spoken: Spoken) -> _Read:
         message = spoken.message
         content: bytes | None = message.content
         if message.encryption is not None:
@@ -155,8 +154,8 @@ class _Tally:
             content = None if self._reader is None else self._reader.read(message, spoken.message_id).content
         if content is None:
             _add(self._unread, self._kind(message))
-            return {}
-        return _json_object(content) if message.content_type.startswith("application/json") else {}
+            return _NOTHING
+        return _Read(message.content_type, content)
 
     def _kind(self, message: Message) -> str:
         if message.terms is not None:
@@ -191,28 +190,3 @@ def _add(counts: dict[str, int], label: str) -> None:
 def _plus(counts: Counts, label: str) -> Counts:
     label = _label(counts, label)
     return {**counts, label: counts.get(label, 0) + 1}
-
-
-def _read_opening(content: _Content, kind: str) -> Open:
-    isin, currency = content.get("isin"), content.get("currency")
-    if not isinstance(isin, str) or not _ISIN.fullmatch(isin):
-        return Open(kind, None, None, None)
-    amount = str(content.get("settlement_amount", ""))
-    known = isinstance(currency, str) and _CURRENCY.fullmatch(currency) and _AMOUNT.fullmatch(amount)
-    if not known:
-        return Open(kind, isin, None, None)
-    return Open(kind, isin, str(currency), Decimal(amount))
-
-
-def _status(content: _Content) -> str:
-    status = content.get("status")
-    return status if isinstance(status, str) and _STATUS.fullmatch(status) else FINISHED
-
-
-def _json_object(content: bytes) -> _Content:
-    """The content if it is a JSON object, else nothing."""
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

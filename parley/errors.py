@@ -37,7 +37,10 @@ ParleyError
 │   ├── ElementError          an element is missing, unknown, repeated or holds what it may not
 │   │   └── AmountError           a number is negative, too precise or no number
 │   ├── InstructionError      the instruction contradicts itself, its identifiers or the calendar
-│   └── TradeFileError        a row of a trade file cannot become instructions
+│   ├── TradeFileError        a row of a trade file cannot become instructions
+│   └── JournalError          the journal of a run cannot be used
+├── AgreementError        an agreement cannot be made so
+├── OtcError              an OTC trade, or the form it is captured by, cannot be used so
 ├── TransportError        the backbone cannot be reached
 └── ProfileError          a profile file cannot be used
 
@@ -249,3 +252,15 @@ class InstructionError(SettlementError):
 
 class TradeFileError(SettlementError):
     """A row of a trade file cannot become instructions; the message names the row and the column."""
+
+
+class JournalError(SettlementError):
+    """The journal of a run cannot be read or written, or is none; the message names the file."""
+
+
+class AgreementError(ParleyError):
+    """An agreement cannot be made so: nothing is on offer, it is our own or another one, or what was said is no agreement."""
+
+
+class OtcError(ParleyError):
+    """An OTC trade cannot be captured, affirmed or changed so; the message names the line, the field or the step."""

@@ -62,7 +62,7 @@ class DealMessage(NamedTuple):
             raise self.problem
         try:
             value: object = json.loads(self.content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MalformedError(
                 f"the content of message {self.sequence} by {self.sender} is not JSON ({error}); see content_type"
             ) from None

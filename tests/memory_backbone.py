@@ -83,12 +83,15 @@ class MemoryBackbone:
         role: Role = "BANK",
         key: SigningKey | None = None,
         encryption: Sequence[EncryptionKey] = (),
+        *,
+        lei: str | None = None,
+        bic: str | None = None,
     ) -> None:
         key = key or signing_key(name)
         own = encryption or (() if role in ("REGISTRAR", "OPERATOR") else (encryption_key(name),))
         reads = tuple(public_key(each.public) for each in own)
         entry = DirectoryEntry(
-            name, f"{name.title()} plc", None, None, "DE", role, (public_key(key.public),), reads, (name,)
+            name, f"{name.title()} plc", lei, bic, "DE", role, (public_key(key.public),), reads, (name,)
         )
         signers = (key,) if role == "REGISTRAR" else (key, self.registrar)
         self.inboxes.setdefault(name, [])

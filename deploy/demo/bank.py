@@ -3,8 +3,8 @@
 All that it says is private. With each bank that it trades with it shares a channel, which the first of the two by name opens
 and closes; every trade goes under the channel's key, which the two hold, and grants the trade's own key to the regulator.
 
-It knows its own orders and nothing else: what it says is ``deploy.demo.dialogue``'s affair, how it gets there
-``parley.client``'s. Its log is one JSON object a line; its report is written when all its trades have ended.
+It knows its own orders and nothing else: what it says is the settlement workflow's affair, ``deploy.demo.conduct`` has the part
+it plays, and how it gets there is ``parley.client``'s. Its log is one JSON object a line; its report is written when all its trades have ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -23,17 +23,22 @@ from typing import Final
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import parley
-from deploy.demo import dialogue
-from deploy.demo.orders import Conduct, Order, Orders, Report, Side, TradeReport, read, write
+from deploy.demo.conduct import PlayedOffice
+from deploy.demo.orders import Order, Orders, Report, TradeReport, read, write
 from deploy.demo.reference import Ending
-from deploy.errors import DeployError
 from parley.channel import Channel
-from parley.deal import Deal, DealMessage, InboxEvent, Received, TimedOut, Unverified
-from parley.errors import ParleyError, RefusedError
+from parley.deal import Deal, Received, Unverified
+from parley.errors import ParleyError
 from parley.grants import CHANNEL_KIND
 from parley.identifiers import transaction_text
 from parley.keystore import Keystore
 from parley.profile import read_password
+from parley.workflows.settlement.counterparties import counterparty_of
+from parley.workflows.settlement.desk import Desk
+from parley.workflows.settlement.office import Ending as Ended
+from parley.workflows.settlement.office import Practice, Settlement
+from parley.workflows.settlement.reading import read_instruction
+from parley.workflows.settlement.steps import KIND, Word
 
 __all__ = ["Bank", "main"]
 
@@ -48,43 +53,17 @@ OPEN_AT_ONCE: Final = 8
 """Trades that a bank has opened and waits for. So a slow machine slows the opening of trades, and not the answers, and
 every trade has its time; at 8, twelve banks keep two cores busy.
 """
-_LATE_SECONDS: Final = 0.5
 _CHANNEL_LASTS: Final = timedelta(hours=12)
 """A trading day: no trade under a channel's key ends later."""
-
-
-class _Trade:
-    """One order, and how far it is."""
-
-    __slots__ = ("counts", "deal", "ending", "order", "refused", "waits_for")
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.deal: Deal | None = None
-        self.ending: Ending | None = None
-        self.refused: list[str] = []
-        self.counts = False
-        """Whether it is among those opened and waited for."""
-        self.waits_for = 0
-        """Own messages on their way."""
-
-    @property
-    def over(self) -> bool:
-        return self.ending is not None and self.waits_for == 0
-
-    def report(self) -> TradeReport:
-        order, deal = self.order, self.deal
-        return TradeReport(
-            uti=order.uti,
-            isin=order.isin,
-            currency=order.currency,
-            settlement_amount=order.settlement_amount,
-            side=order.side,
-            transaction="" if deal is None else transaction_text(deal.id),
-            ending=self.ending,
-            due=() if deal is None or self.ending is not Ending.TIMED_OUT else deal.waiting_on,
-            refused=tuple(self.refused),
-        )
+_ENDINGS: Final = {
+    Ended.SETTLED: Ending.SETTLED,
+    Ended.DISPUTED: Ending.MISMATCHED,
+    Ended.UNMATCHED: Ending.MISMATCHED,
+    Ended.REJECTED: Ending.DECLINED,
+    Ended.TIMED_OUT: Ending.TIMED_OUT,
+    Ended.REFUSED: Ending.REFUSED,
+    Ended.NOT_INSTRUCTED: Ending.TIMED_OUT,
+}
 
 
 class Bank:
@@ -95,19 +74,17 @@ class Bank:
         self._orders = orders
         self._report = report
         self._me = me
-        self._trades = {order.uti: _Trade(order) for order in orders.orders}
-        self._by_deal: dict[bytes, _Trade] = {}
         self._channels: dict[str, asyncio.Future[Channel]] = {}
         """By counterparty; awaited until one of the two has opened it."""
+        self._settlements: dict[str, Settlement] = {}
+        """By UTI."""
         self._unverified: list[str] = []
-        self._room = asyncio.Semaphore(OPEN_AT_ONCE)
-        self._done = asyncio.Event()
 
     def report(self) -> Report:
         """How all trades stand."""
         return Report(
             self._me.participant,
-            tuple(trade.report() for trade in self._trades.values()),
+            tuple(_trade_report(order, self._settlements[order.uti]) for order in self._orders.orders),
             tuple(self._unverified),
         )
 
@@ -117,18 +94,37 @@ class Bank:
         Raises:
             ParleyError: the backbone is gone, or what it says cannot be true.
         """
-        loop = asyncio.get_running_loop()
-        for trade in self._trades.values():
-            self._channels.setdefault(self._counterparty(trade.order), loop.create_future())
-        self._look_around()
         async with asyncio.TaskGroup() as work:
-            work.create_task(self._listen(work))
+            desk = self._desk(work)
+            work.create_task(self._listen(desk))
             work.create_task(self._open_channels())
-            work.create_task(self._open_all(work))
-            await self._done.wait()
+            desk.start()
+            await desk.over()
             await self._close_channels()
             write(self._report, self.report())
             _log(DONE)
+
+    def _desk(self, work: asyncio.TaskGroup) -> Desk:
+        """The desk, with every order's instruction as its file has it."""
+        orders, loop = self._orders, asyncio.get_running_loop()
+        practice = Practice(
+            deadline=timedelta(seconds=orders.deadline_seconds),
+            day=lambda instruction: (
+                instruction.trade_date
+            ),  # the trades of several days are settled in one run
+            readers=(orders.regulator,),
+            at_once=OPEN_AT_ONCE,
+            pause=orders.pause_seconds,
+            refuse_unknown=True,
+        )
+        conducts = {order.uti: order.conduct for order in orders.orders}
+        desk = Desk(self._me, work, practice, PlayedOffice(conducts, self._open, _log_end))
+        for order in orders.orders:
+            settlement = desk.instruct(read_instruction(order.instruction.read_bytes()))
+            self._settlements[order.uti] = settlement
+            counterparty = counterparty_of(self._me.directory, settlement.ours)
+            self._channels.setdefault(counterparty, loop.create_future())
+        return desk
 
     async def _open_channels(self) -> None:
         """Open the channels that this bank is to open: those with banks after it by name."""
@@ -144,98 +140,28 @@ class Bank:
             if channel.done() and channel.result().opener == self._me.participant:
                 await channel.result().deal.finish()
 
-    async def _open_all(self, work: asyncio.TaskGroup) -> None:
-        """Open the trades in which this bank pays, one after the other."""
-        for trade in self._trades.values():
-            if trade.order.side is Side.RECEIVE:
-                await self._channels[self._counterparty(trade.order)]
-                await self._room.acquire()
-                trade.counts = True
-                work.create_task(self._open(trade))
-                await asyncio.sleep(self._orders.pause_seconds)
-
-    async def _open(self, trade: _Trade) -> None:
-        trade.waits_for += 1
-        try:
-            deal = await self._propose(trade)
-        except RefusedError as error:
-            self._note_refusal(trade, error)
-            self._end(trade, Ending.REFUSED)
-        else:
-            self._enter(trade, deal)
-        finally:
-            trade.waits_for -= 1
-        self._look_around()
-
-    async def _propose(self, trade: _Trade) -> Deal:
-        """Open the trade; again with the regulator's grant where that was forgotten, and the backbone demands it."""
-        if trade.order.conduct is Conduct.FORGETS:
-            try:
-                return await self._open_granting(trade.order, [])
-            except RefusedError as error:
-                if error.reason != "GRANT_REQUIRED":
-                    raise
-                self._note_refusal(trade, error)
-        return await self._open_granting(trade.order, [self._orders.regulator])
-
-    async def _open_granting(self, order: Order, readers: Sequence[str]) -> Deal:
-        counterparty = self._counterparty(order)
-        return await self._me.open(
+    async def _open(
+        self, me: parley.Participant, settlement: Settlement, word: Word, readers: Sequence[str]
+    ) -> Deal:
+        counterparty = counterparty_of(me.directory, settlement.ours)
+        return await me.open(
             [counterparty],
-            kind=dialogue.KIND,
+            kind=KIND,
             deadline=timedelta(seconds=self._orders.deadline_seconds),
-            content=dialogue.proposal(order, self._orders.lei),
+            content=word.content,
+            content_type=word.content_type,
             channel=await self._channels[counterparty],
             readers=readers,
             padded=True,
         )
 
-    def _counterparty(self, order: Order) -> str:
-        """The counterparty's name on the backbone, found by its LEI in the directory."""
-        for entry in self._me.directory:
-            if entry.lei == order.counterparty_lei:
-                return entry.participant
-        raise DeployError(
-            f"no participant with LEI {order.counterparty_lei} is in the directory; it must join before it can trade"
-        )
-
-    async def _listen(self, work: asyncio.TaskGroup) -> None:
+    async def _listen(self, desk: Desk) -> None:
         async for event in self._me.inbox():
-            self._take(event, work)
-
-    def _take(self, event: InboxEvent, work: asyncio.TaskGroup) -> None:
-        if isinstance(event, Unverified):
-            self._unverified.append(str(event.error))
-            _log(UNVERIFIED, reason=str(event.error))
-            return
-        if isinstance(event, TimedOut):
-            trade = self._by_deal.get(event.deal.id)
-            if trade is not None:
-                self._end(trade, Ending.TIMED_OUT)
-            return
-        self._hear(event, work)
-
-    def _hear(self, event: Received, work: asyncio.TaskGroup) -> None:
-        if event.deal.kind == CHANNEL_KIND:
-            self._enter_channel(event)
-            return
-        said = _content(event.message)
-        trade = self._by_deal.get(event.deal.id)
-        if trade is None:
-            trade = self._trades.get(str(said.get("uti"))) if event.message.sequence == 0 else None
-            if trade is None or not self._is_counterparty(trade.order, event.message.sender):
-                work.create_task(self._refuse_unknown(event.deal, said))
-                return
-            self._enter(trade, event.deal)
-        if event.message.action == "FINISH":
-            self._end(trade, _ending(said))
-            return
-        answer = dialogue.reply(trade.order, said)
-        if answer is None:
-            self._wait_no_more(trade)
-        else:
-            trade.waits_for += 1
-            work.create_task(self._say(trade, event.deal, answer))
+            if isinstance(event, Unverified):
+                self._unverified.append(str(event.error))
+                _log(UNVERIFIED, reason=str(event.error))
+            elif not desk.take(event) and isinstance(event, Received) and event.deal.kind == CHANNEL_KIND:
+                self._enter_channel(event)
 
     def _enter_channel(self, event: Received) -> None:
         """Speak on a channel from now on that a counterparty has opened."""
@@ -248,69 +174,27 @@ class Bank:
         elif awaited is not None and not awaited.done():
             awaited.set_result(channel)
 
-    def _is_counterparty(self, order: Order, sender: str) -> bool:
-        entry = self._me.directory.entry(sender)
-        return entry is not None and entry.lei == order.counterparty_lei and order.side is Side.DELIVER
 
-    async def _refuse_unknown(self, deal: Deal, said: Mapping[str, object]) -> None:
-        with suppress(RefusedError):
-            await deal.finish(dialogue.unknown_trade(said).content)
+def _trade_report(order: Order, settlement: Settlement) -> TradeReport:
+    ours, deal = settlement.ours, settlement.deal
+    return TradeReport(
+        uti=order.uti,
+        isin=ours.isin,
+        currency=ours.amount.currency,
+        settlement_amount=f"{ours.amount.amount:f}",
+        side=order.side,
+        transaction="" if deal is None else transaction_text(deal.id),
+        ending=None if settlement.ending is None else _ENDINGS[settlement.ending],
+        due=settlement.due,
+        refused=tuple(error.reason for error in settlement.refused),
+    )
 
-    async def _say(self, trade: _Trade, deal: Deal, answer: dialogue.Reply) -> None:
-        if answer.late:
-            await asyncio.sleep(deal.deadline / 1_000 - time.time() + _LATE_SECONDS)
-        try:
-            if answer.finishes:
-                await deal.finish(answer.content)
-            else:
-                await deal.send(answer.content)
-        except RefusedError as error:
-            self._note_refusal(trade, error)
-        finally:
-            trade.waits_for -= 1
-        if deal.outcome == "FINISHED":
-            self._end(trade, _ending(answer.content))
-        self._look_around()
 
-    def _note_refusal(self, trade: _Trade, error: RefusedError) -> None:
-        trade.refused.append(error.reason)
+def _log_end(settlement: Settlement) -> None:
+    deal = settlement.deal
+    for error in settlement.refused:
         _log(REFUSED, reason=error.reason, detail=error.detail)
-
-    def _enter(self, trade: _Trade, deal: Deal) -> None:
-        trade.deal = deal
-        self._by_deal[deal.id] = trade
-
-    def _end(self, trade: _Trade, ending: Ending) -> None:
-        if trade.ending is not None:
-            return
-        trade.ending = ending
-        self._wait_no_more(trade)
-        _log(ENDED, transaction="" if trade.deal is None else transaction_text(trade.deal.id))
-        self._look_around()
-
-    def _wait_no_more(self, trade: _Trade) -> None:
-        if trade.counts:
-            trade.counts = False
-            self._room.release()
-
-    def _look_around(self) -> None:
-        if all(trade.over for trade in self._trades.values()):
-            self._done.set()
-
-
-def _content(message: DealMessage) -> Mapping[str, object]:
-    """A message's JSON object; what is none says nothing to a bank."""
-    try:
-        value = message.json()
-    except ParleyError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _ending(said: Mapping[str, object]) -> Ending:
-    """How a trade ended whose last message says this."""
-    status = said.get("status")
-    return next((each for each in (Ending.SETTLED, Ending.DECLINED) if each == status), Ending.MISMATCHED)
+    _log(ENDED, transaction="" if deal is None else transaction_text(deal.id))
 
 
 def _log(event: str, **values: object) -> None:

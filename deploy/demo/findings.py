@@ -9,11 +9,11 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from deploy.demo.auditor import Audited
-from deploy.demo.dialogue import KIND
 from deploy.demo.orders import Report, Side, TradeReport
 from deploy.demo.reference import EXPECTED, Ending, Institution, Scenario, Trade, pairs, ungranted
 from firehose.core import Figures
 from parley.grants import CHANNEL_KIND
+from parley.workflows.settlement.steps import KIND
 
 __all__ = ["Check", "Evidence", "checks", "endings", "settled_amounts"]
 

@@ -76,6 +76,10 @@ class DemoFolder:
     def orders(self, participant: str) -> Path:
         return self.stack.secrets / f"{participant}.orders.json"
 
+    def instructions(self, participant: str) -> Path:
+        """The folder of its settlement instructions."""
+        return self.stack.secrets / f"{participant}.instructions"
+
     def report(self, participant: str) -> Path:
         return self.stack.secrets / f"{participant}.report.json"
 

@@ -6,7 +6,7 @@ two agreed when they traded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from deploy.demo.reference import Ending, Scenario, Trade, ungranted
 from deploy.errors import DeployError
 from deploy.folder import write_private
+from parley.workflows.settlement.trades import Sides
+from parley.workflows.settlement.writing import write_instruction
 
 __all__ = [
     "Account",
@@ -29,6 +31,7 @@ __all__ = [
     "orders_for",
     "read",
     "write",
+    "write_instructions",
 ]
 
 T = TypeVar("T")
@@ -65,25 +68,14 @@ _CONDUCT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One bank's side of one trade; numbers are decimal digits as they were given, dates ISO 8601."""
+    """One bank's side of one trade."""
 
     uti: str
     side: Side
     conduct: Conduct
     counterparty_lei: str
-    securities_account: str
-    """Its own, as is the cash account."""
-    cash_account: str
-    isin: str
-    security_name: str
-    asset_class: str
-    quantity: str
-    price: str
-    currency: str
-    settlement_amount: str
-    trade_date: str
-    settlement_date: str
-    place_of_settlement_bic: str
+    instruction: Path
+    """A file of sese.023."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,6 @@ class Orders:
     keystore_password_file: Path
     regulator: str
     """The participant who must be granted the key to every trade."""
-    lei: str
     orders: tuple[Order, ...]
     deadline_seconds: float
     """From each opening; the same for all trades."""
@@ -160,36 +151,31 @@ def read(path: Path, contract: type[T]) -> T:
         raise DeployError(f"{path} is no {contract.__name__}: {error}") from error
 
 
-def orders_for(lei: str, trades: Sequence[Trade]) -> tuple[Order, ...]:
-    """A bank's own side of its own trades."""
+def orders_for(lei: str, trades: Sequence[Trade], folder: Path) -> tuple[Order, ...]:
+    """A bank's own side of its own trades; ``folder`` holds its instructions, as `write_instructions` names them."""
     forgotten = ungranted(trades)
     return tuple(
-        _order(trade, side, forgets=trade.uti == forgotten and side is Side.RECEIVE)
+        _order(trade, side, folder, forgets=trade.uti == forgotten and side is Side.RECEIVE)
         for trade in trades
         for side, party in ((Side.DELIVER, trade.deliverer_lei), (Side.RECEIVE, trade.receiver_lei))
         if party == lei
     )
 
 
-def _order(trade: Trade, side: Side, *, forgets: bool) -> Order:
-    delivers = side is Side.DELIVER
+def write_instructions(orders: Sequence[Order], sides: Mapping[str, Sides]) -> None:
+    """Write the file of each order, as a custodian hands it over; ``sides`` are the trades' instructions by UTI."""
+    for order in orders:
+        pair = sides[order.uti]
+        instruction = pair.delivering if order.side is Side.DELIVER else pair.receiving
+        order.instruction.parent.mkdir(mode=0o700, exist_ok=True)
+        order.instruction.write_bytes(write_instruction(instruction))
+
+
+def _order(trade: Trade, side: Side, folder: Path, *, forgets: bool) -> Order:
     return Order(
         uti=trade.uti,
         side=side,
         conduct=Conduct.FORGETS if forgets else _CONDUCT.get((trade.scenario, side), Conduct.REGULAR),
-        counterparty_lei=trade.receiver_lei if delivers else trade.deliverer_lei,
-        securities_account=trade.deliverer_securities_account
-        if delivers
-        else trade.receiver_securities_account,
-        cash_account=trade.deliverer_cash_account if delivers else trade.receiver_cash_account,
-        isin=trade.isin,
-        security_name=trade.security_name,
-        asset_class=trade.asset_class,
-        quantity=trade.quantity,
-        price=trade.price,
-        currency=trade.currency,
-        settlement_amount=trade.settlement_amount,
-        trade_date=trade.trade_date,
-        settlement_date=trade.settlement_date,
-        place_of_settlement_bic=trade.place_of_settlement_bic,
+        counterparty_lei=trade.receiver_lei if side is Side.DELIVER else trade.deliverer_lei,
+        instruction=folder / f"{trade.uti}.xml",
     )

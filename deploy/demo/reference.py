@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from deploy.errors import SetupError
+from parley.workflows.settlement.trades import Sides, participants
+from parley.workflows.settlement.trades import trades as settlement_trades
 
 __all__ = [
     "DATA",
@@ -22,6 +24,7 @@ __all__ = [
     "institutions",
     "pairs",
     "select",
+    "sides",
     "trades",
     "ungranted",
 ]
@@ -144,6 +147,13 @@ def trades(folder: Path = DATA) -> list[Trade]:
             raise SetupError(f"settlements.csv, trade {row.get('uti')}: {error}; restore the file") from error
         found.append(_read(Trade, row | {"scenario": scenario}, "settlements.csv"))
     return found
+
+
+def sides(folder: Path = DATA) -> dict[str, Sides]:
+    """The settlement instructions of both sides of every trade, by UTI. Raises ParleyError if a file is not what it must be."""
+    bics = participants((folder / "participants.csv").read_bytes())
+    found = settlement_trades((folder / "settlements.csv").read_bytes(), bics)
+    return {each.delivering.trade_id: each for each in found if each.delivering.trade_id is not None}
 
 
 def select(everything: Sequence[Trade], count: int) -> list[Trade]:

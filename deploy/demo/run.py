@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploy.anvil import CHAIN_ID
-from deploy.demo import dialogue
 from deploy.demo.auditor import Audited, AuditTask
 from deploy.demo.command import Verdict, changed_copy, command_line, verify
 from deploy.demo.findings import Check, Evidence, checks
@@ -33,6 +32,7 @@ from parley.keystore import Keystore
 from parley.note import parse_verifier_key
 from parley.reading import Reader as ContentReader
 from parley.schemas import Rejection, decode
+from parley.workflows.settlement.steps import KIND
 from streams.catalogue import REJECTED, Role
 from streams.reader import Reader
 
@@ -197,7 +197,7 @@ class _Run:
             chain_id=CHAIN_ID,
             contract=self.venue.contract,
             proofs=folder.proofs,
-            proved=dialogue.KIND,
+            proved=KIND,
         )
         write(folder.audit_task, task)
         told = {

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from deploy.demo.dialogue import KIND
 from deploy.demo.folder import DemoFolder
 from firehose.core import Figures
 from firehose.state import StateFile
 from parley.schemas import AnchorEvent, BlockHeader, decode
+from parley.workflows.settlement.steps import KIND
 from streams.catalogue import ANCHORS, BLOCKS
 from streams.connection import KafkaConnection
 from streams.reader import Follower

@@ -4,7 +4,6 @@ stands under; reads the block store alone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from parley.identifiers import parse_transaction_id
 from parley.lookup import Lookup
 from parley.reading import Reader
 from parley.schemas import FirehoseEvent, decode
+from parley.workflows.settlement.wording import in_words
 
 __all__ = ["Line", "Story", "tell"]
 
@@ -102,7 +102,7 @@ def _lines(events: Sequence[FirehoseEvent], names: Mapping[str, str], reader: Re
                 seconds=(event.at - events[0].at) / 1_000,
                 speaker=names.get(message.sender, message.sender),
                 action=message.action,
-                text=_text(reader.read(message, spoken.message_id).content),
+                text=_text(message.content_type, reader.read(message, spoken.message_id).content),
                 sender=message.sender,
                 recipients=message.recipients,
                 size=len(message.content),
@@ -116,8 +116,5 @@ def _lines(events: Sequence[FirehoseEvent], names: Mapping[str, str], reader: Re
     return lines
 
 
-def _text(content: bytes | None) -> str | None:
-    if content is None:
-        return None
-    value: object = json.loads(content)
-    return str(value.get("text", "")) if isinstance(value, dict) else ""
+def _text(content_type: str, content: bytes | None) -> str | None:
+    return None if content is None else in_words(content_type, content)

@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.demo.auditor import Audited
-from deploy.demo.dialogue import KIND
 from deploy.demo.findings import endings, settled_amounts
 from deploy.demo.orders import Side
 from deploy.demo.reference import Ending
@@ -21,6 +20,7 @@ from deploy.demo.run import Proving, Result
 from deploy.demo.story import Line, Story
 from parley.cli.output import moment
 from parley.grants import CHANNEL_KIND
+from parley.workflows.settlement.steps import KIND
 
 __all__ = ["print_summary", "summary_row"]
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from deploy.backbone import REGISTRAR, Backbone, Participant
-from deploy.demo import dialogue
 from deploy.demo.folder import DemoFolder
-from deploy.demo.orders import Account, Orders, orders_for, write
-from deploy.demo.reference import Institution, Trade
+from deploy.demo.orders import Account, Orders, orders_for, write, write_instructions
+from deploy.demo.reference import Institution, Trade, sides
 from deploy.folder import write_private
 from deploy.inventory import anchoring_account, backbone_services
 from deploy.services import Service, Services
@@ -23,6 +22,7 @@ from parley.keys import EncryptionKey, SigningKey, public_key
 from parley.keystore import INTERACTIVE, Keystore
 from parley.schemas import DirectoryEntry
 from parley.schemas import Role as EntryRole
+from parley.workflows.settlement.steps import KIND
 from streams.catalogue import Role
 
 __all__ = ["AUDITOR", "MONITOR", "PIPELINES", "Pace", "Venue"]
@@ -74,6 +74,7 @@ class Venue:
         self.regulator = next(each.participant for each in institutions if each.role == "regulator")
         """Whose grant every trade's opening must carry."""
         self._trades = trades
+        self._sides = sides()
         self._pace = pace
         self._step = step
         self._stack = Stack(folder.stack, StackSettings(postgres=False))
@@ -170,12 +171,7 @@ class Venue:
                 self._folder.public,
                 routers=ROUTERS,
                 origin=ORIGIN,
-                extra=_TUNING
-                | {
-                    "PARLEY_ROUTER_REQUIRED_READERS": self._policy(),
-                    # The dialogue says in JSON what the steps of this kind say as ISO 20022.
-                    "PARLEY_ROUTER_FREE_KINDS": json.dumps([dialogue.KIND]),
-                },
+                extra=_TUNING | {"PARLEY_ROUTER_REQUIRED_READERS": self._policy()},
             )
             backbone.provision([account])
             monitor = Participant(MONITOR, self._folder.stack.password(MONITOR), Role.MONITOR)
@@ -227,25 +223,26 @@ class Venue:
 
     def _policy(self) -> str:
         """Who must be granted the key to a transaction, by its kind, as JSON."""
-        return json.dumps({dialogue.KIND: [self.regulator]})
+        return json.dumps({KIND: [self.regulator]})
 
     def _bank(self, bank: Institution) -> Service:
         name = bank.participant
-        orders = self._folder.orders(name)
+        path = self._folder.orders(name)
+        orders = orders_for(bank.lei, self._trades, self._folder.instructions(name))
+        write_instructions(orders, self._sides)
         write(
-            orders,
+            path,
             Orders(
                 account=self.account(name),
                 keystore=self._folder.keystore(name),
                 keystore_password_file=self._folder.keystore_password_file(name),
                 regulator=self.regulator,
-                lei=bank.lei,
-                orders=orders_for(bank.lei, self._trades),
+                orders=orders,
                 deadline_seconds=self._pace.deadline_seconds,
                 pause_seconds=len(self._banks) / self._pace.openings_per_second,
             ),
         )
-        env = {"PARLEY_BANK_ORDERS": str(orders), "PARLEY_BANK_REPORT": str(self._folder.report(name))}
+        env = {"PARLEY_BANK_ORDERS": str(path), "PARLEY_BANK_REPORT": str(self._folder.report(name))}
         return Service(f"bank-{name}", "deploy.demo.bank", env, ready="bank.connected")
 
     def _monitor(self) -> Service:

@@ -29,6 +29,8 @@ COMMANDS = {
     "send": "messages",
     "inbox": "messages",
     "waiting": "waiting",
+    "dvp": "dvp",
+    "otc": "otc",
     "channel": "channels",
     "disclose": "disclosing",
     "watch": "watching",

@@ -16,7 +16,6 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from deploy.demo.command import PARLEY, verify
-from deploy.demo.dialogue import KIND
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Report, read
 from deploy.demo.reference import pairs, select, trades
@@ -26,13 +25,14 @@ from parley.blocks import BlockStore, from_folder
 from parley.errors import ProofError
 from parley.note import parse_verifier_key
 from parley.proof import verify_proof
+from parley.workflows.settlement.steps import KIND
 from streams.reader import Reader
 
 pytestmark = pytest.mark.timeout(420)
 
 TRADES = 30
 REGULATOR = "ecbfdeff"
-SETTLED = '"status":"settled"'
+SETTLED = "xsd:sese.025.001.11"
 """What the last word of a trade that settles says."""
 RUN_SECONDS = 300
 
@@ -208,13 +208,7 @@ class TestATradeThatSettled:
 class TestNothingOfANegotiationInClear:
     """What is searched for stands in every trade that settles, and in every bank's own orders."""
 
-    PHRASES = (
-        b"to pay for",
-        b"We commit to deliver",
-        b"is blocked for your account",
-        b"The trade is settled",
-        b"security_name",
-    )
+    PHRASES = (b"SctiesSttlmTx", b"iso:20022:tech:xsd", b"SttlmAmt", b"is blocked", b"we do not pay")
 
     @pytest.fixture
     def phrases(self) -> list[bytes]:
@@ -230,7 +224,10 @@ class TestNothingOfANegotiationInClear:
         }
         assert found
         assert all(
-            path.match("secrets/*.orders.json") or path.match("secrets/*.report.json") for path in found
+            path.match("secrets/*.orders.json")
+            or path.match("secrets/*.report.json")
+            or path.match("secrets/*.instructions/*.xml")
+            for path in found
         )
 
     def test_stands_in_any_block(self, finished: Finished, phrases: list[bytes]) -> None:

@@ -6,16 +6,26 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from deploy.demo import dialogue
 from deploy.demo.__main__ import main
 from deploy.demo.auditor import Audited, FoundAnchor
-from deploy.demo.dialogue import KIND
+from deploy.demo.conduct import DECLINED, PlayedOffice
 from deploy.demo.findings import Evidence, checks
 from deploy.demo.folder import DemoFolder
-from deploy.demo.orders import Conduct, Order, Report, Side, TradeReport, orders_for, read, write
+from deploy.demo.orders import (
+    Conduct,
+    Order,
+    Report,
+    Side,
+    TradeReport,
+    orders_for,
+    read,
+    write,
+    write_instructions,
+)
 from deploy.demo.reference import (
     EXPECTED,
     Ending,
@@ -25,6 +35,7 @@ from deploy.demo.reference import (
     institutions,
     pairs,
     select,
+    sides,
     trades,
     ungranted,
 )
@@ -32,6 +43,12 @@ from deploy.demo.run import Result
 from deploy.demo.venue import Pace
 from deploy.errors import AlreadyRunningError, DeployError, SetupError
 from firehose.core import Figures, Instrument
+from parley.workflows.settlement.advice import Reason
+from parley.workflows.settlement.checks import findings
+from parley.workflows.settlement.negotiation import Phase, heard, next_word
+from parley.workflows.settlement.office import Settlement
+from parley.workflows.settlement.reading import read_instruction
+from parley.workflows.settlement.steps import KIND
 
 EVERYBODY = institutions()
 TRADES = trades()
@@ -41,26 +58,36 @@ def trade_of(scenario: Scenario) -> Trade:
     return next(trade for trade in TRADES if trade.scenario is scenario)
 
 
-def both_orders(trade: Trade) -> tuple[Order, Order]:
+def both_orders(trade: Trade, folder: Path = Path()) -> tuple[Order, Order]:
     """The deliverer's and the receiver's."""
-    (delivers,) = orders_for(trade.deliverer_lei, [trade])
-    (receives,) = orders_for(trade.receiver_lei, [trade])
+    (delivers,) = orders_for(trade.deliverer_lei, [trade], folder)
+    (receives,) = orders_for(trade.receiver_lei, [trade], folder)
     return delivers, receives
 
 
-def negotiated(trade: Trade) -> list[str]:
-    """The statuses said when both banks play their parts, the late ones left out."""
-    delivers, receives = both_orders(trade)
-    said: dialogue.Content = dialogue.proposal(receives, trade.receiver_lei)
-    statuses = [str(said["status"])]
-    turn, other = delivers, receives
-    while (answer := dialogue.reply(turn, said)) is not None and not answer.late:
-        said = answer.content
-        statuses.append(str(said["status"]))
-        if answer.finishes:
+async def negotiated(trade: Trade) -> tuple[Settlement, Settlement]:
+    """The deliverer's side and the receiver's after both banks have played their parts, the late ones left out."""
+    instructions = sides()[trade.uti]
+    deliverer, receiver = Settlement(instructions.delivering), Settlement(instructions.receiving)
+    offices = [PlayedOffice({trade.uti: order.conduct}, no_opening, print) for order in both_orders(trade)]
+    turn, other = (receiver, offices[1]), (deliverer, offices[0])
+    while not turn[0].negotiation.phase.ends:
+        speaker, office = turn
+        word = next_word(speaker.negotiation, speaker.ours.trade_date)
+        assert word is not None
+        word = await office.approve(speaker, word)
+        late = speaker.negotiation.phase is Phase.CASH_CONFIRMED and trade.scenario is Scenario.LATE_FINISH
+        if word is None or late:
             break
+        for each in (deliverer, receiver):
+            each.messages += 1
+            each.negotiation = heard(each.negotiation, *word[:2], own=each is speaker, finishes=word.finishes)
         turn, other = other, turn
-    return statuses
+    return deliverer, receiver
+
+
+async def no_opening(*_: object) -> NoReturn:
+    raise AssertionError("nothing is opened here")
 
 
 # Reference data --------------------------------------------------------------------------------------------------------
@@ -80,22 +107,28 @@ def test_a_smaller_run_still_has_every_scenario(count: int) -> None:
 
 
 def test_every_trade_is_in_the_orders_of_its_two_banks_and_of_nobody_else() -> None:
-    books = Counter(order.uti for bank in EVERYBODY for order in orders_for(bank.lei, TRADES))
+    books = Counter(order.uti for bank in EVERYBODY for order in orders_for(bank.lei, TRADES, Path()))
     assert set(books.values()) == {2}
     assert len(books) == len(TRADES)
 
 
-def test_a_bank_is_told_its_own_accounts_and_its_own_part_only() -> None:
-    trade = trade_of(Scenario.RECEIVER_SILENT)
-    delivers, receives = both_orders(trade)
+def test_a_bank_is_told_its_own_part_only() -> None:
+    delivers, receives = both_orders(trade_of(Scenario.RECEIVER_SILENT))
     assert (delivers.side, delivers.conduct) == (Side.DELIVER, Conduct.REGULAR)
     assert (receives.side, receives.conduct) == (Side.RECEIVE, Conduct.SILENT)
-    assert trade.receiver_cash_account not in str(delivers)
-    assert trade.deliverer_cash_account not in str(receives)
+
+
+def test_a_bank_is_told_its_own_instruction_with_its_own_cash_account(tmp_path: Path) -> None:
+    trade = trade_of(Scenario.SETTLES)
+    (delivers, _), (_, receives) = (both_orders(trade, tmp_path / side) for side in ("D", "R"))
+    write_instructions([delivers, receives], sides())
+    assert read_instruction(delivers.instruction.read_bytes()) == sides()[trade.uti].delivering
+    assert trade.receiver_cash_account not in delivers.instruction.read_text()
+    assert trade.deliverer_cash_account not in receives.instruction.read_text()
 
 
 def test_one_bank_forgets_the_regulator_once() -> None:
-    conducts = [order.conduct for bank in EVERYBODY for order in orders_for(bank.lei, TRADES)]
+    conducts = [order.conduct for bank in EVERYBODY for order in orders_for(bank.lei, TRADES, Path())]
     assert conducts.count(Conduct.FORGETS) == 1
 
 
@@ -105,72 +138,35 @@ def test_each_pair_of_banks_that_trades_is_one_whoever_delivers() -> None:
     assert pairs([there, back]) == {frozenset((there.deliverer_lei, there.receiver_lei))}
 
 
-# Dialogue --------------------------------------------------------------------------------------------------------------
+# Parts ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("scenario", "statuses"),
+    ("scenario", "phase"),
     [
-        (Scenario.SETTLES, ["proposed", "committed", "cash_confirmed", "settled"]),
-        (Scenario.DECLINED, ["proposed", "committed", "declined"]),
-        (Scenario.RECEIVER_SILENT, ["proposed", "committed"]),
-        (Scenario.DELIVERER_SILENT, ["proposed"]),
-        (Scenario.LATE_FINISH, ["proposed", "committed", "cash_confirmed"]),
+        (Scenario.SETTLES, Phase.SETTLED),
+        (Scenario.DECLINED, Phase.REJECTED),
+        (Scenario.RECEIVER_SILENT, Phase.COMMITTED),
+        (Scenario.DELIVERER_SILENT, Phase.INSTRUCTED),
+        (Scenario.LATE_FINISH, Phase.CASH_CONFIRMED),
     ],
 )
-def test_each_scenario_takes_its_course(scenario: Scenario, statuses: list[str]) -> None:
-    assert negotiated(trade_of(scenario)) == statuses
-    assert len(statuses) == trade_of(scenario).messages
+async def test_each_scenario_takes_its_course(scenario: Scenario, phase: Phase) -> None:
+    trade = trade_of(scenario)
+    for settlement in await negotiated(trade):
+        assert settlement.negotiation.phase is phase
+        assert settlement.messages == trade.messages
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("settlement_amount", "0.01"),
-        ("quantity", "1"),
-        ("isin", "US0378331005"),
-        ("currency", "XTS"),
-        ("settlement_date", "2030-01-01"),
-        ("quantity", "not a number"),
-        ("settlement_amount", None),
-    ],
-)
-def test_a_proposal_that_differs_from_the_deliverers_books_is_refused_in_words(
-    name: str, value: object
-) -> None:
-    trade = trade_of(Scenario.SETTLES)
-    delivers, receives = both_orders(trade)
-    said = {**dialogue.proposal(receives, trade.receiver_lei), name: value}
-    answer = dialogue.reply(delivers, said)
-    assert answer is not None
-    assert answer.finishes
-    assert answer.content["status"] == "mismatched"
-    assert name.replace("_", " ") in str(answer.content["text"])
+async def test_who_declines_says_why() -> None:
+    deliverer, _ = await negotiated(trade_of(Scenario.DECLINED))
+    assert deliverer.negotiation.reasons == (Reason("OTHR", DECLINED),)
 
 
-def test_cash_is_not_confirmed_for_another_amount_than_agreed() -> None:
-    trade = trade_of(Scenario.SETTLES)
-    delivers, receives = both_orders(trade)
-    commitment = dialogue.reply(delivers, dialogue.proposal(receives, trade.receiver_lei))
-    assert commitment is not None
-    answer = dialogue.reply(receives, {**commitment.content, "settlement_amount": "1.00"})
-    assert answer is not None
-    assert answer.content["status"] == "mismatched"
-
-
-def test_the_same_number_written_otherwise_is_the_same_number() -> None:
-    trade = trade_of(Scenario.SETTLES)
-    delivers, receives = both_orders(trade)
-    said = {**dialogue.proposal(receives, trade.receiver_lei), "quantity": f"{receives.quantity}.0"}
-    answer = dialogue.reply(delivers, said)
-    assert answer is not None
-    assert answer.content["status"] == "committed"
-
-
-@pytest.mark.parametrize("said", [{}, {"status": "settled"}, {"status": ["proposed"]}, {"status": None}])
-def test_what_calls_for_no_answer_gets_none(said: dialogue.Content) -> None:
-    for order in both_orders(trade_of(Scenario.SETTLES)):
-        assert dialogue.reply(order, said) is None
+def test_every_instruction_of_the_reference_data_is_right_on_its_trade_date() -> None:
+    instructions = [each for pair in sides().values() for each in pair]
+    assert len(instructions) == 2 * len(TRADES)
+    assert [found for each in instructions for found in findings(each, each.trade_date)] == []
 
 
 # Files -----------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,8 +22,14 @@ from parley.grants import make_grants
 from parley.kafka import TopicRecord
 from parley.keystore import Cost, Keystore
 from parley.schemas import ChannelEpoch, FirehoseEvent, Message, TransactionId, decode
+from parley.workflows.settlement.advice import Status, write_advice
+from parley.workflows.settlement.confirmation import write_confirmation
+from parley.workflows.settlement.instruction import Money
+from parley.workflows.settlement.steps import ADVICE_STEP, CONFIRMATION_STEP, INSTRUCTION_STEP
+from parley.workflows.settlement.writing import write_instruction
 from tests.hiding import sealed_to
 from tests.private_speech import keys_of, reader
+from tests.settlement import DELIVERY, RECEIPT, TODAY
 from tests.synthetic_ledger import HOUR, Ledger, encryption_key
 
 ISIN = "DE0001102580"
@@ -34,6 +41,17 @@ def opening(isin: str = ISIN, amount: object = "14243.00") -> bytes:
 
 def said(text: str, status: str) -> bytes:
     return json.dumps({"text": text, "status": status}).encode()
+
+
+class SettlementLedger(Ledger):
+    """A ledger on which everything said is a document of a delivery versus payment."""
+
+    def settle(self, last: bytes, step: str, amount: Money = RECEIPT.amount) -> None:
+        self.content_type = INSTRUCTION_STEP
+        deal = self.open(content=write_instruction(replace(RECEIPT, amount=amount)))
+        deal.say("bank-1", content=write_instruction(DELIVERY))
+        self.content_type = step
+        deal.say("bank-1", "FINISH", last)
 
 
 class TradingLedger(Ledger):
@@ -100,6 +118,34 @@ def test_a_settled_trade_counts_by_kind_and_instrument(ledger: TradingLedger) ->
 def test_a_declined_trade_settles_nothing(ledger: TradingLedger) -> None:
     ledger.settle(status="declined")
     assert figures_of(ledger).instruments == {ISIN: Instrument({"declined": 1}, {})}
+
+
+@pytest.mark.parametrize(
+    ("last", "step", "outcome"),
+    [
+        (write_confirmation(RECEIPT, TODAY), CONFIRMATION_STEP, "settled"),
+        (write_advice(RECEIPT, Status.UNMATCHED), ADVICE_STEP, "mismatched"),
+        (write_advice(RECEIPT, Status.REJECTED), ADVICE_STEP, "declined"),
+        (b"<a/>", ADVICE_STEP, "finished"),
+        (b'{"status":"settled"}', "text/plain", "finished"),
+    ],
+)
+def test_documents_of_a_settlement_count_by_instrument_and_by_how_the_last_one_ends_it(
+    last: bytes, step: str, outcome: str
+) -> None:
+    ledger = SettlementLedger()
+    ledger.settle(last, step)
+    ledger.settle(last, step, Money(Decimal("0.10"), "EUR"))
+    settled = {"EUR": Decimal("14243.10")} if outcome == "settled" else {}
+    assert figures_of(ledger).instruments == {RECEIPT.isin: Instrument({outcome: 2}, settled)}
+
+
+def test_an_instruction_that_cannot_be_read_counts_by_kind_alone() -> None:
+    ledger = SettlementLedger()
+    ledger.content_type = INSTRUCTION_STEP
+    ledger.open(content=b"<Document/>").expire()
+    assert figures_of(ledger).kinds == {"dvp": {"timed_out": 1}}
+    assert figures_of(ledger).instruments == {}
 
 
 def test_a_timeout_counts_for_whoever_was_due(ledger: TradingLedger) -> None:

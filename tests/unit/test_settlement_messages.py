@@ -74,7 +74,7 @@ class TestAnAdvice:
     )
     def test_tells_the_status_and_its_reasons(self, status: Status, reasons: tuple[Reason, ...]) -> None:
         advice = write_advice(DELIVERY, status, reasons)
-        assert read_advice(advice) == StatusAdvice("D-1", status, reasons)
+        assert read_advice(advice) == StatusAdvice("D-1", status, reasons, DELIVERY.amount)
 
     def test_carries_the_trade_so_that_it_can_be_read_by_itself(self) -> None:
         advice = write_advice(DELIVERY, Status.MATCHED).decode()

@@ -1,6 +1,12 @@
-"""Delivery versus payment, the pure core: instructions, checks, matching, status advices and confirmations.
+"""Delivery versus payment between two banks, by ISO 20022 documents.
 
-Bytes in, values out, and back; no files, no network, no clock. Where to look:
+Where to look:
+
+- `steps`: what is said, by whom; `negotiation`: the state machine; `wording`: it in sentences
+- `desk`: many of them over the client; `office`: what a bank does at each step; `counterparties`: who is whom
+- `straight_through`: files in, a report out; `journal`: what a killed run had done
+
+and under them the pure core: bytes in, values out, and back; no files, no network, no clock.
 
 - `instruction`: what is negotiated, as values
 - `reading`, `writing`: sese.023; `advice`: sese.024; `confirmation`: sese.025

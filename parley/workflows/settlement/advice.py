@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from parley.errors import ElementError
 from parley.workflows.settlement.checks import Finding
 from parley.workflows.settlement.document import LIMITS, Limits
-from parley.workflows.settlement.instruction import SettlementInstruction
+from parley.workflows.settlement.instruction import Money, SettlementInstruction
 from parley.workflows.settlement.iso20022 import Content, Element, read, write
 from parley.workflows.settlement.matching import Mismatches
 from parley.workflows.settlement.models import STATUS_ADVICE
@@ -22,15 +22,20 @@ from parley.workflows.settlement.writing import (
 )
 
 __all__ = [
+    "NO_REFERENCE",
     "Reason",
     "Status",
     "StatusAdvice",
     "read_advice",
+    "reason_text",
     "rejection_reasons",
     "unmatched_reasons",
     "write_advice",
+    "write_refusal",
 ]
 
+NO_REFERENCE: Final = "NONREF"
+"""For an instruction whose reference cannot be read."""
 _TEXT_LENGTH: Final = 210
 
 
@@ -62,6 +67,8 @@ class StatusAdvice(NamedTuple):
     status: Status
     reasons: tuple[Reason, ...]
     """None where matched, or where nobody says why."""
+    amount: Money | None = None
+    """Of the instruction, where the advice carries its details."""
 
 
 _PLACES: Final = {
@@ -106,6 +113,16 @@ def write_advice(instruction: SettlementInstruction, status: Status, reasons: It
     return write(STATUS_ADVICE, {"SctiesSttlmTxStsAdvc": content})
 
 
+def write_refusal(transaction_id: str, text: str) -> bytes:
+    """The advice that rejects what is no instruction that could be described, saying why.
+
+    ``transaction_id`` is its sender's reference, or `NO_REFERENCE`.
+    """
+    told: Content = {"Rjctd": {"Rsn": [_reason(Reason("OTHR", reason_text(text)))]}}
+    content: Content = {"TxId": {"AcctOwnrTxId": transaction_id}, "PrcgSts": told}
+    return write(STATUS_ADVICE, {"SctiesSttlmTxStsAdvc": content})
+
+
 def read_advice(data: bytes, limits: Limits = LIMITS) -> StatusAdvice:
     """What an advice tells. Raises as `read_instruction` does, and ElementError for a status that is none of ours."""
     top = read(STATUS_ADVICE, data, limits)
@@ -113,7 +130,7 @@ def read_advice(data: bytes, limits: Limits = LIMITS) -> StatusAdvice:
     for status, (outer, inner) in _PLACES.items():
         found = top.at(outer, inner)
         if found is not None:
-            return StatusAdvice(reference, status, tuple(_reasons(found, status)))
+            return StatusAdvice(reference, status, tuple(_reasons(found, status)), _amount(top))
     raise ElementError(
         top.path, "tells no status that is known here: matched, unmatched, pending or rejected"
     )
@@ -121,12 +138,17 @@ def read_advice(data: bytes, limits: Limits = LIMITS) -> StatusAdvice:
 
 def unmatched_reasons(mismatches: Mismatches) -> tuple[Reason, ...]:
     """The reasons of an unmatched instruction: one for each field that differs."""
-    return tuple(Reason(field.reason, _shortened(str(field))) for field in mismatches.fields)
+    return tuple(Reason(field.reason, reason_text(str(field))) for field in mismatches.fields)
 
 
 def rejection_reasons(findings: Iterable[Finding]) -> tuple[Reason, ...]:
     """The reasons of a rejected instruction: one for each finding."""
-    return tuple(Reason(found.reason, _shortened(f"{found.path}: {found.says}")) for found in findings)
+    return tuple(Reason(found.reason, reason_text(f"{found.path}: {found.says}")) for found in findings)
+
+
+def _amount(top: Element) -> Money | None:
+    stated = top.at("TxDtls", "SttlmAmt", "Amt")
+    return None if stated is None else Money(stated.decimal(), stated.attribute("Ccy"))
 
 
 def _reason(reason: Reason) -> Content:
@@ -144,7 +166,8 @@ def _reasons(found: Element, status: Status) -> list[Reason]:
     return reasons
 
 
-def _shortened(text: str) -> str:
-    """At most 210 characters, without the part of a path that all have."""
-    short = text.replace("/Document/SctiesSttlmTxInstr/", "")
+def reason_text(text: str) -> str:
+    """A text as a reason may have it: at most 210 printable characters, without the part of a path that all have."""
+    short = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    short = short.replace("/Document/SctiesSttlmTxInstr/", "")
     return short if len(short) <= _TEXT_LENGTH else short[: _TEXT_LENGTH - 1] + "…"

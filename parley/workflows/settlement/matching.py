@@ -19,6 +19,7 @@ from decimal import Decimal, localcontext
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeAlias
 
+from parley.workflows.settlement.counterparties import head_office
 from parley.workflows.settlement.instruction import (
     Chain,
     Movement,
@@ -188,5 +189,4 @@ def _identity(party: Party | None) -> str | None:
 
 
 def _bic(bic: str | None) -> str | None:
-    """A BIC with its head office's branch left out."""
-    return bic.removesuffix("XXX") if bic is not None and len(bic) == 11 else bic
+    return None if bic is None else head_office(bic)

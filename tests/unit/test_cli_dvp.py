@@ -1,0 +1,95 @@
+"""``parley dvp`` and ``parley otc`` without a backbone: files that cannot be used are told by file and element, and nothing is sent."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from parley.cli import main
+from tests.settlement import EXAMPLES
+
+DAY = ("--day", "2026-11-18")
+GOOD = sorted(map(str, EXAMPLES.glob("*.xml")))
+TRADES = Path(__file__).parents[2] / "deploy" / "data" / "settlements.csv"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a profile whose backbone cannot be reached."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PARLEY_PROFILE", raising=False)
+    return tmp_path
+
+
+def changed(folder: Path, old: str, new: str) -> str:
+    text = Path(GOOD[-1]).read_text()
+    assert old in text
+    path = folder / "changed.xml"
+    path.write_text(text.replace(old, new))
+    return str(path)
+
+
+def test_instructions_of_three_versions_are_good(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dvp", "check", *GOOD, *DAY, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["file"] for row in rows] == GOOD
+    assert rows[-1]["isin"] == "FR0000121014"
+
+
+def test_without_json_they_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dvp", "check", GOOD[-1], *DAY]) == 0
+    assert "deliver 25 FR0000121014 against EUR 14,243.00 on 2026-11-20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "submit"])
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("sese.023.001.11", "sese.023.001.08", "is of namespace"),
+        ("<SttlmAmt>", "<SttlmAmt><x>", "/SctiesSttlmTxInstr/SttlmAmt/x: is no element"),
+        ("</Document>", "", "changed.xml: line"),
+        ('Ccy="EUR"', 'Ccy="EEE"', ": 'EEE' is no currency"),
+        ("<ISIN>FR0000121014<", "<ISIN>FR0000121015<", "/FinInstrmId/ISIN: 'FR0000121015' is no ISIN"),
+        ("<?xml", '<!DOCTYPE a [<!ENTITY b "c">]><?xml', "changed.xml: "),
+        (">2026-11-20<", ">2026-11-16<", "/TradDtls/SttlmDt: 2026-11-16 is"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_element(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str], command: str, old: str, new: str, told: str
+) -> None:
+    assert main(["dvp", command, GOOD[0], changed(elsewhere, old, new), *DAY]) == 1
+    complaint = capsys.readouterr().err
+    assert "changed.xml: " in complaint
+    assert told in complaint
+    assert "1 of 2 files cannot be used; nothing was sent" in complaint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--tolerance", "EUR"),
+        ("--tolerance", "EUR=x"),
+        ("--tolerance", "EUR=-1"),
+        ("--tolerance", "EUR=1%"),
+        ("--tolerance", "5"),
+        ("--within", "soon"),
+        ("--deadline", "1y"),
+        ("--day", "18.11.2026"),
+    ],
+)
+def test_an_option_that_is_wrong_is_told_before_anything_is_read(options: tuple[str, str]) -> None:
+    assert main(["dvp", "run", str(TRADES), *options]) == 2
+
+
+def test_a_journal_that_is_none_is_left_alone(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    letter = elsewhere / "letter"
+    letter.write_text("Dear all,\nhello\n")
+    assert main(["dvp", "run", str(TRADES), "--journal", str(letter)]) == 1
+    assert "is none of a journal" in capsys.readouterr().err
+    assert letter.read_text() == "Dear all,\nhello\n"
+
+
+def test_a_form_is_not_read_where_an_option_is_wrong() -> None:
+    assert main(["otc", "capture", "call.txt", "--deadline", "soon"]) == 2
