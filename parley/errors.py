@@ -36,6 +36,9 @@ ParleyError
 │   │   └── AmountError           a number is negative, too precise or no number
 │   ├── InstructionError      the instruction contradicts itself, its identifiers or the calendar
 │   └── TradeFileError        a row of a trade file cannot become instructions
+├── LedgerError           a delivery to a chain cannot go on as it is
+│   ├── AttachmentError       the ledger service finds fault with our chain transactions
+│   └── LapsedError           the deal ended unfinished, so that nothing was broadcast
 ├── TransportError        the backbone cannot be reached
 └── ProfileError          a profile file cannot be used
 
@@ -48,6 +51,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from parley.schemas import Head, Reason, Rejection
 
 
@@ -227,3 +232,20 @@ class InstructionError(SettlementError):
 
 class TradeFileError(SettlementError):
     """A row of a trade file cannot become instructions; the message names the row and the column."""
+
+
+class LedgerError(ParleyError):
+    """A delivery to a chain cannot go on as it is: the service objects to the deal, or a step does not fit."""
+
+
+class AttachmentError(LedgerError):
+    """The ledger service finds fault with our chain transactions; the message names each fault. Sign others and attach them."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """``problems`` are pairs of a reason's name and what to do about it."""
+        super().__init__("; ".join(f"{reason}: {detail}" for reason, detail in problems))
+        self.problems = tuple(problems)
+
+
+class LapsedError(LedgerError):
+    """The deal ended before all had consented, so that nothing was broadcast; open another."""
