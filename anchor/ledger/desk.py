@@ -1,0 +1,371 @@
+"""The ledger service at work on its deals: it listens, looks at the chain, and does what the core decides, for all deals at once.
+
+What survives a crash is the record itself. An event counts as taken only when all that follows from it stands on the record: the
+last consent until the receipt is open, and the open receipt, which holds the signed transactions, until the chain's word is in it.
+Each step may be tried again: a message is linked to the head that it was decided by, a receipt has one id for its deal, and a
+signed transaction broadcast twice is mined once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, TypeVar
+
+import structlog
+from eth_utils.address import is_address, to_checksum_address
+
+from anchor.errors import ChainError
+from anchor.ledger import metrics
+from anchor.ledger.chain import Chain
+from anchor.ledger.checks import Slot, findings
+from anchor.ledger.core import Next, attachments, derived_id, next_step, objections, report_of
+from anchor.ledger.watch import Watch
+from parley.client import Participant
+from parley.deal import Deal, DealMessage, Received
+from parley.errors import EncryptionError, RefusedError, VerificationError
+from parley.identifiers import transaction_text
+from parley.schemas import ChannelEpoch, Head, Party, Reference, TransactionId
+from parley.workflows.ledger import Standing, standing
+from parley.workflows.ledger_steps import (
+    BROADCAST,
+    CHECK,
+    DELIVERY_KIND,
+    READY,
+    RECEIPT_KIND,
+    RELEASE,
+    Broadcast,
+    Problem,
+    Released,
+    Report,
+    digest_of,
+    read_broadcast,
+    read_report,
+    write_broadcast,
+    write_consent,
+    write_report,
+)
+from streams.crashpoint import crash_point
+
+__all__ = ["LedgerDesk", "Policy"]
+
+WORD: Final = "ledger.word"
+RELEASED: Final = "ledger.released"
+REFUSED: Final = "ledger.refused"
+UNREADABLE: Final = "ledger.unreadable"
+UNVERIFIED: Final = "ledger.unverified"
+NOT_OPENED: Final = "ledger.receipt.not_opened"
+TAKEN_AWAY: Final = "ledger.receipt.taken_away"
+CHAIN_AWAY: Final = "ledger.chain.away"
+CHAIN_BACK: Final = "ledger.chain.back"
+
+_CATCHING_UP: Final = 5.0
+"""Seconds to wait for a message that came first, after a conflict."""
+_LOOKS_PER_CATCHING_UP: Final = 100
+_AGAIN: Final = 5.0
+"""Seconds before what the router refused for now is tried again."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+T = TypeVar("T")
+
+
+class Policy(NamedTuple):
+    """How to deliver to one chain."""
+
+    chain: str
+    """CAIP-2."""
+    chain_id: int
+    confirmations: int
+    """Blocks that make an outcome final."""
+    give_up_after: int
+    """From the release to the moment by which a receipt says what there is to say, in ms."""
+    poll: float
+    """Seconds between looks at what is released, and before another look at a chain that does not answer."""
+
+
+class LedgerDesk:
+    """Serves every deal that has the connected participant as its ledger service."""
+
+    def __init__(self, me: Participant, chain: Chain, policy: Policy, secret: bytes) -> None:
+        """``secret`` is known to no one else and never changes: the receipts' ids come from it."""
+        self._me = me
+        self._chain = chain
+        self._policy = policy
+        self._secret = secret
+        self._log = structlog.get_logger().bind(chain=policy.chain)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger chain")
+        self._served: set[TransactionId] = set()
+        self._taken: dict[Slot, TransactionId] = {}
+        self._watch = Watch(me, chain, policy.confirmations, policy.poll, self._ask, self._settled)
+        self._tasks = asyncio.TaskGroup()
+        self._is_away = False
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            ExceptionGroup: of TransportError where the connection is lost; connect again, and nothing is.
+
+        """
+        try:
+            async with self._tasks:
+                await self._catch_up()
+                for deal in self._me.deals:
+                    self._take_on(deal)
+                self._tasks.create_task(self._watch.run())
+                await self._accept()
+        finally:
+            self._thread.shutdown(wait=False)
+
+    # Which deals -------------------------------------------------------------------------------------------------------------
+
+    async def _catch_up(self) -> None:
+        """Do, one by one, what follows from events that an earlier life did not deal with to the end."""
+        inbox = self._me.inbox(follow=False)
+        async for event in inbox:
+            if not isinstance(event, Received):
+                continue
+            deal = event.deal
+            if deal.kind == DELIVERY_KIND:
+                await self._advance(deal)
+            elif self._was_taken_away(deal):
+                await self._reopen(deal)
+
+    async def _accept(self) -> None:
+        opened = self._me.opened()
+        while True:
+            try:
+                self._take_on(await anext(opened))
+            except VerificationError as error:
+                self._log.error(UNVERIFIED, detail=str(error))
+            except StopAsyncIteration:
+                return
+
+    def _take_on(self, deal: Deal) -> None:
+        if deal.id not in self._served:
+            self._served.add(deal.id)
+            self._tasks.create_task(self._serve(deal))
+
+    async def _serve(self, deal: Deal) -> None:
+        """Follow one deal to its end; what follows from an event is done before the next is taken."""
+        if self._is_own_receipt(deal):
+            await self._begin_watching(deal)
+        elif deal.kind == DELIVERY_KIND:
+            await self._advance(deal)
+        while True:
+            try:
+                await anext(deal)
+            except VerificationError as error:
+                self._log.error(UNVERIFIED, deal=transaction_text(deal.id), detail=str(error))
+            except StopAsyncIteration:
+                break
+            if deal.kind == DELIVERY_KIND and deal.outcome is None:
+                await self._advance(deal)
+            elif self._was_taken_away(deal):
+                await self._reopen(deal)
+        self._watch.forget(deal.id)
+        self._served.discard(deal.id)
+
+    # A delivery --------------------------------------------------------------------------------------------------------------
+
+    async def _advance(self, deal: Deal) -> None:
+        """Do all that follows from what was said so far."""
+        me = self._me.participant
+        while deal.outcome is None:
+            head = deal.head
+            now = standing(deal.messages, me)
+            problems = objections(deal, me, self._policy.chain)
+            step = next_step(now, deal.parties, me, problems)
+            if step is Next.WAIT:
+                return
+            try:
+                await self._take(step, deal, head, now, problems)
+            except ChainError:
+                await asyncio.sleep(self._policy.poll)
+            except EncryptionError as error:
+                self._log.warning(UNREADABLE, deal=transaction_text(deal.id), detail=str(error))
+                return
+            except RefusedError as error:
+                if not await self._may_go_on(deal, head, error):
+                    return
+        if deal.outcome == "FINISHED" and standing(deal.messages, me).is_released:
+            await self._open_receipt(deal)
+
+    async def _take(
+        self, step: Next, deal: Deal, head: Head, now: Standing, problems: tuple[Problem, ...]
+    ) -> None:
+        if step is Next.OBJECT:
+            await self._say(
+                deal, head, report_of(self._policy.chain, deal.parties, self._me.participant, (), problems)
+            )
+            return
+        report = await self._judged(deal, now)
+        ready = now.ready
+        if step is Next.RELEASE and ready is not None and report == read_report(ready.content):
+            await self._release(deal, head, ready, report)
+        else:
+            await self._say(deal, head, report)
+
+    async def _judged(self, deal: Deal, now: Standing) -> Report:
+        """What the chain says to all that is attached."""
+        policy = self._policy
+        attached = attachments(deal, now)
+        transactions = [transaction for each in attached for transaction in each.transactions]
+        look = await self._ask(
+            lambda: self._chain.look(
+                (transaction.account for transaction in transactions),
+                (transaction.hash for transaction in transactions),
+            )
+        )
+
+        def taken(slot: Slot) -> TransactionId | None:
+            holder = self._taken.get(slot)
+            return None if holder == deal.id else holder
+
+        accounts = {each.party: self._accounts(each.party) for each in attached}
+        found = findings(attached, accounts, policy.chain_id, look, taken)
+        return report_of(policy.chain, deal.parties, self._me.participant, found)
+
+    def _accounts(self, party: str) -> frozenset[str]:
+        """The addresses on our chain that the registrar attests to a participant."""
+        entry = self._me.directory.entry(party)
+        prefix = f"{self._policy.chain}:"
+        accounts = () if entry is None else entry.accounts
+        addresses = (account.removeprefix(prefix) for account in accounts if account.startswith(prefix))
+        return frozenset(to_checksum_address(address) for address in addresses if is_address(address))
+
+    async def _say(self, deal: Deal, head: Head, report: Report) -> None:
+        word = READY if report.is_good else CHECK
+        await deal.send(write_report(report), content_type=word, after=head)
+        reasons = sorted(
+            problem.reason
+            for problem in (*report.problems, *(each for one in report.findings for each in one.problems))
+        )
+        metrics.WORDS.labels("READY" if report.is_good else "CHECK").inc()
+        for reason in reasons:
+            metrics.PROBLEMS.labels(reason).inc()
+        self._log.info(WORD, deal=transaction_text(deal.id), ready=report.is_good, problems=reasons)
+
+    async def _release(self, deal: Deal, head: Head, ready: DealMessage, report: Report) -> None:
+        """Say the last word; from here on no other deal gets the same places on the chain."""
+        slots = [(each.account, each.nonce) for finding in report.findings for each in finding.promises]
+        self._taken.update(dict.fromkeys(slots, deal.id))
+        try:
+            await deal.finish(write_consent(digest_of(ready.content)), content_type=RELEASE, after=head)
+        except RefusedError:
+            for slot in slots:
+                self._taken.pop(slot, None)
+            raise
+        metrics.RELEASES.inc()
+        self._log.info(RELEASED, deal=transaction_text(deal.id), transactions=len(slots))
+        crash_point("ledger.released")
+
+    async def _may_go_on(self, deal: Deal, head: Head, error: RefusedError) -> bool:
+        """Whether to decide anew after a refusal: something came first, or it was too much for now."""
+        metrics.REFUSALS.labels("router", error.reason).inc()
+        if error.reason == "SEQUENCE_CONFLICT":
+            for _ in range(_LOOKS_PER_CATCHING_UP):
+                if deal.head != head:
+                    return True
+                await asyncio.sleep(_CATCHING_UP / _LOOKS_PER_CATCHING_UP)
+            return False
+        self._log.warning(REFUSED, deal=transaction_text(deal.id), reason=error.reason, detail=error.detail)
+        if error.retriable:
+            await asyncio.sleep(_AGAIN)
+        return error.retriable
+
+    # A receipt ---------------------------------------------------------------------------------------------------------------
+
+    async def _open_receipt(self, deal: Deal) -> None:
+        """Put the signed transactions of a released deal on the record; to try it again changes nothing."""
+        now = standing(deal.messages, self._me.participant)
+        assert now.word is not None
+        released = tuple(
+            Released(each.party, transaction.hash, transaction.raw)
+            for each in attachments(deal, now)
+            for transaction in each.transactions
+        )
+        broadcast = Broadcast(deal.id, self._policy.chain, digest_of(now.word.content), released)
+        await self._open(deal, broadcast, self._others(deal))
+
+    async def _reopen(self, receipt: Deal) -> None:
+        """A party ended a receipt that was ours to end: tell the others in another one."""
+        ended_by = receipt.messages[-1].sender
+        self._log.warning(TAKEN_AWAY, receipt=transaction_text(receipt.id), by=ended_by)
+        others = [party for party in self._others(receipt) if party.participant != ended_by]
+        if others:
+            await self._open(receipt, read_broadcast(receipt.messages[0].content), others)
+
+    async def _open(self, origin: Deal, broadcast: Broadcast, others: Iterable[Party]) -> None:
+        begins = origin.messages[-1].at
+        ends = _EPOCH + timedelta(milliseconds=begins + self._policy.give_up_after)
+        message = self._me.opening(
+            others,
+            kind=RECEIPT_KIND,
+            deadline=ends,
+            open_until=ends,
+            content=write_broadcast(broadcast),
+            content_type=BROADCAST,
+            references=(Reference("delivers", broadcast.deal, None, None, None),),
+            pipeline=origin.pipeline,
+        )._replace(transaction_id=derived_id(origin.id, self._secret))
+        sealed = origin.messages[0].sealed
+        if sealed is not None and sealed.encryption is not None:
+            readers = [grant.reader for grant in sealed.encryption.grants]
+            own = ChannelEpoch(message.transaction_id, 0)
+            message = self._me.secrecy.open_epoch(message, own, readers)
+        try:
+            accepted = await self._me.submit(message)
+        except RefusedError as error:
+            if error.reason not in {"SEQUENCE_CONFLICT", "CLOSED"}:  # these say that it was opened before
+                self._log.error(
+                    NOT_OPENED,
+                    deal=transaction_text(broadcast.deal),
+                    reason=error.reason,
+                    detail=error.detail,
+                )
+            return
+        crash_point("ledger.opened")
+        self._take_on(accepted.deal)
+
+    async def _begin_watching(self, receipt: Deal) -> None:
+        broadcast = read_broadcast(receipt.messages[0].content)
+        slots = await self._watch.begin(receipt, broadcast)
+        self._taken.update(dict.fromkeys(slots, broadcast.deal))
+
+    def _settled(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            self._taken.pop(slot, None)
+
+    def _is_own_receipt(self, deal: Deal) -> bool:
+        return deal.kind == RECEIPT_KIND and deal.messages[0].sender == self._me.participant
+
+    def _was_taken_away(self, deal: Deal) -> bool:
+        """Whether somebody else said the last word in a receipt of ours."""
+        return (
+            self._is_own_receipt(deal)
+            and deal.outcome == "FINISHED"
+            and deal.messages[-1].sender != self._me.participant
+        )
+
+    def _others(self, deal: Deal) -> list[Party]:
+        return [party for party in deal.terms.parties if party.participant != self._me.participant]
+
+    async def _ask(self, question: Callable[[], T]) -> T:
+        """The chain's answer; one question at a time. Raises ChainError, which is told once."""
+        try:
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, question)
+        except ChainError as error:
+            metrics.CHAIN_UP.set(0)
+            metrics.CHAIN_FAILURES.inc()
+            if not self._is_away:
+                self._log.error(CHAIN_AWAY, detail=str(error))
+            self._is_away = True
+            raise
+        metrics.CHAIN_UP.set(1)
+        if self._is_away:
+            self._is_away = False
+            self._log.info(CHAIN_BACK)
+        return answer
