@@ -5,6 +5,7 @@ Read are legacy transactions (EIP-155), those with access lists (EIP-2930) and w
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeGuard
 
 import rlp  # type: ignore[import-untyped]
@@ -70,6 +71,7 @@ class ChainTransaction(NamedTuple):
         return self.value + self.gas * self.max_fee
 
 
+@lru_cache(maxsize=4_096)  # recovering the signer takes some 20 ms where the curve is in Python
 def read_transaction(raw: bytes) -> ChainTransaction:
     """The transaction in the bytes, and who signed it.
 
