@@ -246,13 +246,18 @@ class LedgerDelivery:
                 await self._listen()
 
     async def released(self) -> Report:
-        """What is broadcast, once all have consented and the service has released it.
+        """What is broadcast, once all have consented, ourselves first, and the service has released it.
 
         Raises:
+            LedgerError: something was said since our consent, which withdraws it; see what is ready now.
             LapsedError: the deal timed out; nothing was broadcast.
 
         """
         while self.deal.outcome is None:
+            if self.deal.own_name not in self.standing.finished:
+                raise LedgerError(
+                    "our consent does not stand, or was withdrawn by what was said since; see what is ready now"
+                )
             await self._listen()
         report = self.report
         if self.deal.outcome != "FINISHED" or not self.standing.is_released or report is None:
