@@ -121,7 +121,10 @@ class LedgerWorld:
     ) -> tuple[LedgerDelivery, LedgerDelivery]:
         """A delivery that alice opens, in both hands."""
         ours = await open_delivery(alice, ["bob"], chain=chain, deadline=MINUTES, private=private)
-        return ours, LedgerDelivery(await anext(bob.opened()))
+        opened = bob.opened()
+        while (deal := await anext(opened)).id != ours.deal.id:
+            pass
+        return ours, LedgerDelivery(deal)
 
     def said(self, kind: str) -> list[Message]:
         """Every message on the firehose in transactions of a kind, in order."""

@@ -91,6 +91,10 @@ class MemoryChain:
             raise NonceSpentError("nonce too low")
         self.waiting.append(transaction)
 
+    def order(self) -> list[bytes]:
+        """What was handed over, in the order in which each came first."""
+        return list(dict.fromkeys(self.broadcasts))
+
     def mine(self, blocks: int = 1) -> None:
         """Put what waits into the next block, and empty blocks on top."""
         self.height += 1

@@ -299,6 +299,10 @@ class LedgerDesk:
             await self._open(receipt, read_broadcast(receipt.messages[0].content), others)
 
     async def _open(self, origin: Deal, broadcast: Broadcast, others: Iterable[Party]) -> None:
+        identity = derived_id(origin.id, self._secret)
+        if (opened := self._me.deal(identity)) is not None:
+            self._take_on(opened)
+            return
         begins = origin.messages[-1].at
         ends = _EPOCH + timedelta(milliseconds=begins + self._policy.give_up_after)
         message = self._me.opening(
@@ -310,7 +314,7 @@ class LedgerDesk:
             content_type=BROADCAST,
             references=(Reference("delivers", broadcast.deal, None, None, None),),
             pipeline=origin.pipeline,
-        )._replace(transaction_id=derived_id(origin.id, self._secret))
+        )._replace(transaction_id=identity)
         sealed = origin.messages[0].sealed
         if sealed is not None and sealed.encryption is not None:
             readers = [grant.reader for grant in sealed.encryption.grants]
