@@ -9,9 +9,8 @@ signed transaction broadcast twice is mined once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 
 import structlog
@@ -21,29 +20,25 @@ from anchor.errors import ChainError
 from anchor.ledger import metrics
 from anchor.ledger.chain import Chain
 from anchor.ledger.checks import Slot, findings
-from anchor.ledger.core import Next, attachments, derived_id, next_step, objections, report_of
+from anchor.ledger.core import Next, attachments, next_step, objections, report_of
+from anchor.ledger.receipts import Receipts
 from anchor.ledger.watch import Watch
 from parley.client import Participant
 from parley.deal import Deal, DealMessage, Received
 from parley.errors import EncryptionError, RefusedError, VerificationError
 from parley.identifiers import transaction_text
-from parley.schemas import ChannelEpoch, Head, Party, Reference, TransactionId
+from parley.schemas import Head, TransactionId
 from parley.workflows.ledger import Standing, standing
 from parley.workflows.ledger_steps import (
-    BROADCAST,
     CHECK,
     DELIVERY_KIND,
     READY,
-    RECEIPT_KIND,
     RELEASE,
-    Broadcast,
     Problem,
-    Released,
     Report,
     digest_of,
     read_broadcast,
     read_report,
-    write_broadcast,
     write_consent,
     write_report,
 )
@@ -56,8 +51,6 @@ RELEASED: Final = "ledger.released"
 REFUSED: Final = "ledger.refused"
 UNREADABLE: Final = "ledger.unreadable"
 UNVERIFIED: Final = "ledger.unverified"
-NOT_OPENED: Final = "ledger.receipt.not_opened"
-TAKEN_AWAY: Final = "ledger.receipt.taken_away"
 CHAIN_AWAY: Final = "ledger.chain.away"
 CHAIN_BACK: Final = "ledger.chain.back"
 
@@ -66,7 +59,6 @@ _CATCHING_UP: Final = 5.0
 _LOOKS_PER_CATCHING_UP: Final = 100
 _AGAIN: Final = 5.0
 """Seconds before what the router refused for now is tried again."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
 
@@ -93,7 +85,7 @@ class LedgerDesk:
         self._me = me
         self._chain = chain
         self._policy = policy
-        self._secret = secret
+        self._receipts = Receipts(me, policy.chain, policy.give_up_after, secret)
         self._log = structlog.get_logger().bind(chain=policy.chain)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger chain")
         self._served: set[TransactionId] = set()
@@ -130,7 +122,7 @@ class LedgerDesk:
             deal = event.deal
             if deal.kind == DELIVERY_KIND:
                 await self._advance(deal)
-            elif self._was_taken_away(deal):
+            elif self._receipts.was_taken_away(deal):
                 await self._reopen(deal)
 
     async def _accept(self) -> None:
@@ -150,7 +142,7 @@ class LedgerDesk:
 
     async def _serve(self, deal: Deal) -> None:
         """Follow one deal to its end; what follows from an event is done before the next is taken."""
-        if self._is_own_receipt(deal):
+        if self._receipts.is_own(deal):
             await self._begin_watching(deal)
         elif deal.kind == DELIVERY_KIND:
             await self._advance(deal)
@@ -163,7 +155,7 @@ class LedgerDesk:
                 break
             if deal.kind == DELIVERY_KIND and deal.outcome is None:
                 await self._advance(deal)
-            elif self._was_taken_away(deal):
+            elif self._receipts.was_taken_away(deal):
                 await self._reopen(deal)
         self._watch.forget(deal.id)
         self._served.discard(deal.id)
@@ -279,60 +271,12 @@ class LedgerDesk:
     # A receipt ---------------------------------------------------------------------------------------------------------------
 
     async def _open_receipt(self, deal: Deal) -> None:
-        """Put the signed transactions of a released deal on the record; to try it again changes nothing."""
-        now = standing(deal.messages, self._me.participant)
-        assert now.word is not None
-        released = tuple(
-            Released(each.party, transaction.hash, transaction.raw)
-            for each in attachments(deal, now)
-            for transaction in each.transactions
-        )
-        broadcast = Broadcast(deal.id, self._policy.chain, digest_of(now.word.content), released)
-        await self._open(deal, broadcast, self._others(deal))
+        if (receipt := await self._receipts.open(deal)) is not None:
+            self._take_on(receipt)
 
     async def _reopen(self, receipt: Deal) -> None:
-        """A party ended a receipt that was ours to end: tell the others in another one."""
-        ended_by = receipt.messages[-1].sender
-        self._log.warning(TAKEN_AWAY, receipt=transaction_text(receipt.id), by=ended_by)
-        others = [party for party in self._others(receipt) if party.participant != ended_by]
-        if others:
-            await self._open(receipt, read_broadcast(receipt.messages[0].content), others)
-
-    async def _open(self, origin: Deal, broadcast: Broadcast, others: Iterable[Party]) -> None:
-        identity = derived_id(origin.id, self._secret)
-        if (opened := self._me.deal(identity)) is not None:
-            self._take_on(opened)
-            return
-        begins = origin.messages[-1].at
-        ends = _EPOCH + timedelta(milliseconds=begins + self._policy.give_up_after)
-        message = self._me.opening(
-            others,
-            kind=RECEIPT_KIND,
-            deadline=ends,
-            open_until=ends,
-            content=write_broadcast(broadcast),
-            content_type=BROADCAST,
-            references=(Reference("delivers", broadcast.deal, None, None, None),),
-            pipeline=origin.pipeline,
-        )._replace(transaction_id=identity)
-        sealed = origin.messages[0].sealed
-        if sealed is not None and sealed.encryption is not None:
-            readers = [grant.reader for grant in sealed.encryption.grants]
-            own = ChannelEpoch(message.transaction_id, 0)
-            message = self._me.secrecy.open_epoch(message, own, readers)
-        try:
-            accepted = await self._me.submit(message)
-        except RefusedError as error:
-            if error.reason not in {"SEQUENCE_CONFLICT", "CLOSED"}:  # these say that it was opened before
-                self._log.error(
-                    NOT_OPENED,
-                    deal=transaction_text(broadcast.deal),
-                    reason=error.reason,
-                    detail=error.detail,
-                )
-            return
-        crash_point("ledger.opened")
-        self._take_on(accepted.deal)
+        if (another := await self._receipts.reopen(receipt)) is not None:
+            self._take_on(another)
 
     async def _begin_watching(self, receipt: Deal) -> None:
         broadcast = read_broadcast(receipt.messages[0].content)
@@ -342,20 +286,6 @@ class LedgerDesk:
     def _settled(self, slots: Sequence[Slot]) -> None:
         for slot in slots:
             self._taken.pop(slot, None)
-
-    def _is_own_receipt(self, deal: Deal) -> bool:
-        return deal.kind == RECEIPT_KIND and deal.messages[0].sender == self._me.participant
-
-    def _was_taken_away(self, deal: Deal) -> bool:
-        """Whether somebody else said the last word in a receipt of ours."""
-        return (
-            self._is_own_receipt(deal)
-            and deal.outcome == "FINISHED"
-            and deal.messages[-1].sender != self._me.participant
-        )
-
-    def _others(self, deal: Deal) -> list[Party]:
-        return [party for party in deal.terms.parties if party.participant != self._me.participant]
 
     async def _ask(self, question: Callable[[], T]) -> T:
         """The chain's answer; one question at a time. Raises ChainError, which is told once."""

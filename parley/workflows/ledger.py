@@ -143,13 +143,13 @@ class LedgerDelivery:
 
     def __init__(self, deal: Deal, service: str = SERVICE) -> None:
         """``deal`` is one that we opened, or that came to us. Raises LedgerError if it is no delivery by this service."""
+        self.deal = deal
+        self.service = service
         if deal.kind != DELIVERY_KIND or service not in deal.parties or deal.terms.finish_rule != "ALL":
             raise LedgerError(
                 f"transaction {transaction_text(deal.id)} is no delivery by {service}: that is of the kind {DELIVERY_KIND}, "
                 f"ends by the finish rule ALL, and has {service} among its parties"
             )
-        self.deal = deal
-        self.service = service
 
     @property
     def standing(self) -> Standing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.memory_chain import BASE_FEE, CHAIN_ID, ETHER, GWEI, MemoryChain, sig
 
 ALICE, BOB = wallet("alice"), wallet("bob")
 OTHER = TransactionId(b"another deal....")
-LEGACY = {
+LEGACY: dict[str, Any] = {
     "type": None,
     "maxFeePerGas": None,
     "maxPriorityFeePerGas": None,

@@ -40,6 +40,12 @@ async def attach_both(ours: LedgerDelivery, theirs: LedgerDelivery) -> Report:
     return await ours.ready()
 
 
+def reasons(delivery: LedgerDelivery) -> list[str]:
+    """What the service's newest word finds wrong."""
+    report = delivery.report
+    return [] if report is None else [found.reason for each in report.findings for found in each.problems]
+
+
 async def settle(world: LedgerWorld, ours: LedgerDelivery, theirs: LedgerDelivery) -> None:
     """Attach, consent, and mine what comes of it."""
     report = await attach_both(ours, theirs)
@@ -117,9 +123,7 @@ class TestNothingIsBroadcast:
             await asyncio.gather(ours.consent(report), theirs.consent(report))
             with pytest.raises(LedgerError, match="withdrawn"):
                 await ours.released()
-            assert [problem.reason for each in ours.report.findings for problem in each.problems] == [
-                "UNFUNDED"
-            ]  # type: ignore[union-attr]
+            assert reasons(ours) == ["UNFUNDED"]
             assert world.chain.broadcasts == []
             world.chain.fund(BOB)
             await settle(world, ours, theirs)
@@ -171,14 +175,14 @@ class TestAnAttachment:
             ours, _ = await world.deliveries(alice, bob)
             await ours.deal.send(write_attachment([ALICES]), content_type=ATTACHMENT)
             await eventually(lambda: ours.report is not None)
-            assert [p.reason for each in ours.report.findings for p in each.problems] == ["IN_CLEAR"]  # type: ignore[union-attr]
+            assert reasons(ours) == ["IN_CLEAR"]
 
     async def test_that_the_service_cannot_read_is_refused(self, world: LedgerWorld) -> None:
         async with world.serving(), world.parties() as (alice, bob):
             ours, _ = await world.deliveries(alice, bob)
             await ours.deal.send(write_attachment([ALICES]), content_type=ATTACHMENT, readers=["bob"])
             await eventually(lambda: ours.report is not None)
-            assert [p.reason for each in ours.report.findings for p in each.problems] == ["UNREADABLE"]  # type: ignore[union-attr]
+            assert reasons(ours) == ["UNREADABLE"]
 
     async def test_is_read_by_nobody_but_the_service(self, world: LedgerWorld) -> None:
         async with world.serving(), world.parties() as (alice, bob):
@@ -272,8 +276,8 @@ class TestTwoDealsAtOnce:
                 report = await ours.attach(signed(ALICE, 0, value=number))
                 assert report.is_good
 
-            await asyncio.gather(*map(deliver, range(20)))
-            assert len(alice.deals) == 20
+            await asyncio.gather(*map(deliver, range(8)))
+            assert len(alice.deals) == 8
 
 
 class TestAPrivateDelivery:
