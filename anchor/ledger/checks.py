@@ -16,6 +16,7 @@ from parley.errors import MalformedError
 from parley.schemas import MessageId, TransactionId
 from parley.workflows.ledger_steps import (
     MAXIMUM_BYTES,
+    MAXIMUM_IN_DEAL,
     Finding,
     Problem,
     Promise,
@@ -115,17 +116,14 @@ def findings(
     """
     ledger = _Ledger(chain_id, look, is_taken)
     found: list[Finding] = []
-    size = 0
+    size = count = 0
     for party, message_id, transactions, unread in attachments:
         problems = list(unread)
         size += sum(len(transaction.raw) for transaction in transactions)
-        if size > MAXIMUM_BYTES:
-            problems.append(
-                Problem(
-                    "TOO_LARGE",
-                    f"the deal's transactions exceed {MAXIMUM_BYTES:,} bytes; open another for the rest",
-                )
-            )
+        count += len(transactions)
+        if size > MAXIMUM_BYTES or count > MAXIMUM_IN_DEAL:
+            limit = f"{MAXIMUM_IN_DEAL} transactions of {MAXIMUM_BYTES:,} bytes together"
+            problems.append(Problem("TOO_LARGE", f"a deal holds {limit}; open another for the rest"))
         for number, transaction in enumerate(transactions):
             seen = ledger.problems(transaction, accounts.get(party, frozenset()))
             problems += [_placed(problem, number, len(transactions)) for problem in seen]

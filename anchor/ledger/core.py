@@ -67,9 +67,9 @@ def objections(deal: Deal, service: str, chain: str) -> tuple[Problem, ...]:
         found.append(
             Problem("FINISH_RULE", "a delivery needs the consent of all; open it with the finish rule ALL")
         )
-    if service not in deal.parties or any(is_sealed_address(party.participant) for party in terms.parties):
+    if deal.parties[-1] != service or any(map(is_sealed_address, deal.parties)):
         found.append(
-            Problem("PARTIES", f"a delivery has {service} among its parties, and hides none; name them all")
+            Problem("PARTIES", f"a delivery names all its parties, and {service} as the last; open it so")
         )
     if (order := _order_problem(opening, service, chain)) is not None:
         found.append(order)

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 from eth_utils.address import is_address, to_checksum_address
@@ -24,8 +25,8 @@ from anchor.ledger.core import Next, attachments, next_step, objections, report_
 from anchor.ledger.receipts import Receipts
 from anchor.ledger.watch import Watch
 from parley.client import Participant
-from parley.deal import Deal, DealMessage, Received
-from parley.errors import EncryptionError, RefusedError, VerificationError
+from parley.deal import Deal, DealMessage, Unverified
+from parley.errors import ParleyError, RefusedError, TransportError
 from parley.identifiers import transaction_text
 from parley.schemas import Head, TransactionId
 from parley.workflows.ledger import Standing, standing
@@ -49,11 +50,13 @@ __all__ = ["LedgerDesk", "Policy"]
 WORD: Final = "ledger.word"
 RELEASED: Final = "ledger.released"
 REFUSED: Final = "ledger.refused"
-UNREADABLE: Final = "ledger.unreadable"
+FAILED: Final = "ledger.deal.failed"
 UNVERIFIED: Final = "ledger.unverified"
 CHAIN_AWAY: Final = "ledger.chain.away"
 CHAIN_BACK: Final = "ledger.chain.back"
 
+_AT_ONCE: Final = 16
+"""Deals that are gone on with at the same time."""
 _CATCHING_UP: Final = 5.0
 """Seconds to wait for a message that came first, after a conflict."""
 _LOOKS_PER_CATCHING_UP: Final = 100
@@ -88,77 +91,55 @@ class LedgerDesk:
         self._receipts = Receipts(me, policy.chain, policy.give_up_after, secret)
         self._log = structlog.get_logger().bind(chain=policy.chain)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger chain")
-        self._served: set[TransactionId] = set()
+        self._turns: WeakValueDictionary[TransactionId, asyncio.Lock] = WeakValueDictionary()
         self._taken: dict[Slot, TransactionId] = {}
         self._watch = Watch(me, chain, policy.confirmations, policy.poll, self._ask, self._settled)
-        self._tasks = asyncio.TaskGroup()
         self._is_away = False
 
     async def run(self) -> None:
         """Serve until cancelled.
 
         Raises:
-            ExceptionGroup: of TransportError where the connection is lost; connect again, and nothing is.
+            ExceptionGroup: of TransportError where the connection is lost; connect again, and nothing is lost.
 
         """
         try:
-            async with self._tasks:
-                await self._catch_up()
+            async with asyncio.TaskGroup() as tasks:
                 for deal in self._me.deals:
-                    self._take_on(deal)
-                self._tasks.create_task(self._watch.run())
-                await self._accept()
+                    tasks.create_task(self._go_on(deal))
+                for _ in range(_AT_ONCE):
+                    tasks.create_task(self._listen())
+                tasks.create_task(self._watch.run())
         finally:
             self._thread.shutdown(wait=False)
 
-    # Which deals -------------------------------------------------------------------------------------------------------------
+    async def _listen(self) -> None:
+        """Take event after event; one counts as taken when the next is asked for."""
+        async for event in self._me.inbox():
+            if isinstance(event, Unverified):
+                self._log.error(UNVERIFIED, detail=str(event.error))
+            else:
+                await self._go_on(event.deal)
 
-    async def _catch_up(self) -> None:
-        """Do, one by one, what follows from events that an earlier life did not deal with to the end."""
-        inbox = self._me.inbox(follow=False)
-        async for event in inbox:
-            if not isinstance(event, Received):
-                continue
-            deal = event.deal
-            if deal.kind == DELIVERY_KIND:
-                await self._advance(deal)
-            elif self._receipts.was_taken_away(deal):
-                await self._reopen(deal)
+    async def _go_on(self, deal: Deal) -> None:
+        """Do all that follows from what was said in a deal so far; no deal stops the others."""
+        try:
+            await self._follow_up(deal)
+        except TransportError:
+            raise
+        except ParleyError as error:
+            self._log.error(FAILED, deal=transaction_text(deal.id), detail=str(error))
 
-    async def _accept(self) -> None:
-        opened = self._me.opened()
-        while True:
-            try:
-                self._take_on(await anext(opened))
-            except VerificationError as error:
-                self._log.error(UNVERIFIED, detail=str(error))
-            except StopAsyncIteration:
-                return
-
-    def _take_on(self, deal: Deal) -> None:
-        if deal.id not in self._served:
-            self._served.add(deal.id)
-            self._tasks.create_task(self._serve(deal))
-
-    async def _serve(self, deal: Deal) -> None:
-        """Follow one deal to its end; what follows from an event is done before the next is taken."""
-        if self._receipts.is_own(deal):
-            await self._begin_watching(deal)
+    async def _follow_up(self, deal: Deal) -> None:
+        if self._receipts.is_own(deal) and deal.outcome is None:
+            await self._watch_over(deal)
         elif deal.kind == DELIVERY_KIND:
-            await self._advance(deal)
-        while True:
-            try:
-                await anext(deal)
-            except VerificationError as error:
-                self._log.error(UNVERIFIED, deal=transaction_text(deal.id), detail=str(error))
-            except StopAsyncIteration:
-                break
-            if deal.kind == DELIVERY_KIND and deal.outcome is None:
+            async with self._turns.setdefault(deal.id, asyncio.Lock()):
                 await self._advance(deal)
-            elif self._receipts.was_taken_away(deal):
-                await self._reopen(deal)
-        self._watch.forget(deal.id)
-        self._served.discard(deal.id)
+        elif self._receipts.is_own(deal):
+            self._watch.forget(deal.id)
+            if self._receipts.was_taken_away(deal):
+                await self._watch_over(await self._receipts.reopen(deal))
 
     # A delivery --------------------------------------------------------------------------------------------------------------
 
@@ -176,14 +157,11 @@ class LedgerDesk:
                 await self._take(step, deal, head, now, problems)
             except ChainError:
                 await asyncio.sleep(self._policy.poll)
-            except EncryptionError as error:
-                self._log.warning(UNREADABLE, deal=transaction_text(deal.id), detail=str(error))
-                return
             except RefusedError as error:
                 if not await self._may_go_on(deal, head, error):
                     return
         if deal.outcome == "FINISHED" and standing(deal.messages, me).is_released:
-            await self._open_receipt(deal)
+            await self._watch_over(await self._receipts.open(deal))
 
     async def _take(
         self, step: Next, deal: Deal, head: Head, now: Standing, problems: tuple[Problem, ...]
@@ -270,18 +248,12 @@ class LedgerDesk:
 
     # A receipt ---------------------------------------------------------------------------------------------------------------
 
-    async def _open_receipt(self, deal: Deal) -> None:
-        if (receipt := await self._receipts.open(deal)) is not None:
-            self._take_on(receipt)
-
-    async def _reopen(self, receipt: Deal) -> None:
-        if (another := await self._receipts.reopen(receipt)) is not None:
-            self._take_on(another)
-
-    async def _begin_watching(self, receipt: Deal) -> None:
-        broadcast = read_broadcast(receipt.messages[0].content)
-        slots = await self._watch.begin(receipt, broadcast)
-        self._taken.update(dict.fromkeys(slots, broadcast.deal))
+    async def _watch_over(self, receipt: Deal | None) -> None:
+        """Broadcast what a receipt opens with, and follow it; there is none where it was opened before and has ended."""
+        if receipt is not None:
+            broadcast = read_broadcast(receipt.messages[0].content)
+            slots = await self._watch.begin(receipt, broadcast)
+            self._taken.update(dict.fromkeys(slots, broadcast.deal))
 
     def _settled(self, slots: Sequence[Slot]) -> None:
         for slot in slots:

@@ -17,10 +17,17 @@ from anchor.ledger.core import Outcome, landings
 from anchor.ledger.transactions import ChainTransaction, read_transaction
 from parley.client import Participant
 from parley.deal import Deal
-from parley.errors import RefusedError
+from parley.errors import EncryptionError, RefusedError, VerificationError
 from parley.identifiers import transaction_text
 from parley.schemas import Head, TransactionId
-from parley.workflows.ledger_steps import RECEIPT, Broadcast, ChainReceipt, write_receipt
+from parley.workflows.ledger_steps import (
+    RECEIPT,
+    Broadcast,
+    ChainReceipt,
+    Landing,
+    Released,
+    write_receipt,
+)
 from streams.crashpoint import crash_point
 
 __all__ = ["Watch"]
@@ -68,11 +75,14 @@ class Watch:
         self._ask = ask
         self._settled = settled
         self._watched: dict[TransactionId, _Watched] = {}
-        self._refused: set[bytes] = set()
+        self._refused: dict[bytes, str] = {}
+        """What a node said to a signed transaction that it did not take."""
         self._log = structlog.get_logger()
 
     async def begin(self, receipt: Deal, broadcast: Broadcast) -> list[Slot]:
         """Broadcast what a receipt opens with, now and until the chain knows it; gives the places on the chain that it takes."""
+        if (known := self._watched.get(receipt.id)) is not None:
+            return _slots(known)
         transactions = tuple(read_transaction(each.raw) for each in broadcast.transactions)
         watched = self._watched[receipt.id] = _Watched(receipt, broadcast, transactions)
         metrics.UNSETTLED.set(len(self._watched))
@@ -117,7 +127,7 @@ class Watch:
             except TransactionError as error:
                 metrics.REFUSALS.labels("node", type(error).__name__).inc()
                 if raw not in self._refused:
-                    self._refused.add(raw)
+                    self._refused[raw] = str(error)
                     self._log.error(
                         NODE_REFUSED, deal=transaction_text(watched.broadcast.deal), detail=str(error)
                     )
@@ -136,7 +146,8 @@ class Watch:
         receipt, broadcast, _ = watched
         if receipt.outcome is not None:
             return
-        content = write_receipt(ChainReceipt(broadcast.deal, broadcast.chain, outcome.landings))
+        landings = tuple(map(self._explained, broadcast.transactions, outcome.landings))
+        content = write_receipt(ChainReceipt(broadcast.deal, broadcast.chain, landings))
         head: Head | None = None
         while True:
             try:
@@ -149,17 +160,28 @@ class Watch:
                     )
                     return
                 head = error.head
+            except (EncryptionError, VerificationError) as error:
+                self._log.error(RECEIPT_REFUSED, receipt=transaction_text(receipt.id), detail=str(error))
+                return
             else:
                 break
         for landing in outcome.landings:
             metrics.LANDINGS.labels(landing.outcome).inc()
-        self._refused.difference_update(each.raw for each in broadcast.transactions)
+        for each in broadcast.transactions:
+            self._refused.pop(each.raw, None)
         self.forget(receipt.id)
         self._log.info(
             RECEIPT_SAID,
             deal=transaction_text(broadcast.deal),
             outcomes=[landing.outcome for landing in outcome.landings],
         )
+
+    def _explained(self, released: Released, landing: Landing) -> Landing:
+        """With what a node said, where that is why no block holds it."""
+        told = self._refused.get(released.raw)
+        if told is None or landing.outcome != "NOT_MINED":
+            return landing
+        return landing._replace(detail=f"{landing.detail}; {told}")
 
 
 def _slots(watched: _Watched) -> list[Slot]:

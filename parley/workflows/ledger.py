@@ -3,7 +3,7 @@
 The steps, each open to all parties unless said otherwise:
 
 1. Whoever opens the deal (kind ``ledger-delivery``, finish rule ALL) names the chain, the other parties, and the ledger service
-   as a party.
+   as the last party.
 2. Each party attaches its transactions, encrypted to the service, so that nobody can broadcast them early. Attaching again
    replaces them, attaching none withdraws them.
 3. The service says CHECK while something is missing or wrong, and READY once everybody's are good: what each does, without its
@@ -145,10 +145,10 @@ class LedgerDelivery:
         """``deal`` is one that we opened, or that came to us. Raises LedgerError if it is no delivery by this service."""
         self.deal = deal
         self.service = service
-        if deal.kind != DELIVERY_KIND or service not in deal.parties or deal.terms.finish_rule != "ALL":
+        if deal.kind != DELIVERY_KIND or deal.parties[-1] != service or deal.terms.finish_rule != "ALL":
             raise LedgerError(
                 f"transaction {transaction_text(deal.id)} is no delivery by {service}: that is of the kind {DELIVERY_KIND}, "
-                f"ends by the finish rule ALL, and has {service} among its parties"
+                f"ends by the finish rule ALL, and has {service} as the last of its parties"
             )
 
     @property

@@ -24,6 +24,7 @@ __all__ = [
     "CONSENT",
     "DELIVERY_KIND",
     "MAXIMUM_BYTES",
+    "MAXIMUM_IN_DEAL",
     "MAXIMUM_TRANSACTIONS",
     "ORDER",
     "READY",
@@ -75,8 +76,10 @@ RECEIPT: Final = "application/vnd.parley.ledger.receipt+json"
 
 MAXIMUM_TRANSACTIONS: Final = 16
 """In one attachment."""
-MAXIMUM_BYTES: Final = 262_144
-"""Of all signed transactions of one deal, so that a report of them fits into one message."""
+MAXIMUM_IN_DEAL: Final = 64
+"""In all attachments of one deal together, so that a report of them fits into one message."""
+MAXIMUM_BYTES: Final = 131_072
+"""Of all signed transactions of one deal, for the same reason."""
 
 
 class Problem(NamedTuple):

@@ -227,19 +227,10 @@ class TestTheServiceObjects:
     async def test_to_words_that_it_was_not_told(self, world: LedgerWorld) -> None:
         async with world.serving(), world.parties() as (alice, bob):
             ours, theirs = await world.deliveries(alice, bob)
-            await ours.deal.send("between us", to=["bob"])
+            await ours.deal.send(write_attachment([]), content_type=ATTACHMENT, to=["bob"])
             await anext(theirs.deal)
-            await theirs.deal.send("for all")
-            assert "NOT_WHOLE" in await self.objection(world, ours)
-
-    async def test_to_a_finish_rule_by_which_one_would_decide_for_all(self, world: LedgerWorld) -> None:
-        async with world.serving(), world.parties() as (alice, _):
-            deal = await alice.open(
-                ["bob", SERVICE], kind="ledger-delivery", deadline=MINUTES, content=b"{}", finish_rule="ANY"
-            )
-            await eventually(lambda: len(deal.messages) == 2)
-            assert b"FINISH_RULE" in deal.messages[1].content
-            assert b"ORDER" in deal.messages[1].content
+            with pytest.raises(LedgerError, match="NOT_WHOLE"):
+                await theirs.attach(BOBS)
 
     async def test_and_a_party_refuses_what_is_no_delivery(self, world: LedgerWorld) -> None:
         async with world.parties() as (alice, _):
