@@ -122,8 +122,7 @@ async def test_what_all_consent_to_is_mined_though_the_service_is_killed_before_
         ours = await open_delivery(alice, ["bob"], chain=CHAIN, deadline=MINUTES, statement="a trade")
         theirs = await in_the_hands_of(bob, ours)
         await asyncio.gather(ours.attach(signed(wallet("alice"))), theirs.attach(signed(wallet("bob"))))
-        report = await ours.ready()
-        await asyncio.gather(ours.consent(report), theirs.consent(report))
+        await asyncio.gather(ours.consent(await ours.ready()), theirs.consent(await theirs.ready()))
         await ours.released()
         await asyncio.to_thread(process.wait_until, lambda: process.exit_code is not None, seconds=30)
         assert web3.eth.get_balance(PAYEE) == before

@@ -37,7 +37,9 @@ def world() -> LedgerWorld:
 
 async def attach_both(ours: LedgerDelivery, theirs: LedgerDelivery) -> Report:
     await asyncio.gather(ours.attach(ALICES), theirs.attach(BOBS))
-    return await ours.ready()
+    report = await ours.ready()
+    assert await theirs.ready() == report
+    return report
 
 
 def reasons(delivery: LedgerDelivery) -> list[str]:
@@ -112,6 +114,7 @@ class TestNothingIsBroadcast:
             await eventually(lambda: len(ours.deal.messages) == before + 2)
             assert ours.deal.messages[-1].content_type == READY
             assert not ours.standing.finished
+            await eventually(lambda: theirs.deal.head == ours.deal.head)
             await asyncio.gather(ours.consent(report), theirs.consent(report))
             await ours.released()
 
@@ -207,8 +210,7 @@ class TestAnAttachment:
             ours, theirs = await world.deliveries(alice, bob)
             first, second = signed(ALICE, 0), signed(ALICE, 1)
             await asyncio.gather(ours.attach(first, second), theirs.attach(BOBS))
-            report = await ours.ready()
-            await asyncio.gather(ours.consent(report), theirs.consent(report))
+            await asyncio.gather(ours.consent(await ours.ready()), theirs.consent(await theirs.ready()))
             await eventually(lambda: len(world.chain.waiting) == 3)
             assert world.chain.order() == [first, second, BOBS]
 
@@ -376,8 +378,7 @@ class TestAfterACrash:
     async def go(self, world: LedgerWorld, ours: LedgerDelivery, theirs: LedgerDelivery) -> None:
         await ours.attach(ALICES)
         await theirs.attach(BOBS)
-        report = await ours.ready()
-        await asyncio.gather(ours.consent(report), theirs.consent(report))
+        await asyncio.gather(ours.consent(await ours.ready()), theirs.consent(await theirs.ready()))
         await ours.released()
         await eventually(lambda: len(world.chain.waiting) == 2)
         world.chain.mine()
