@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from parley.client import Participant
-from parley.errors import AttachmentError, LapsedError, LedgerError, VerificationError
+from parley.errors import AttachmentError, LapsedError, LedgerError, RefusedError, VerificationError
 from parley.schemas import Hash
 from parley.workflows.ledger import LedgerDelivery, chain_receipt, open_delivery
 from parley.workflows.ledger_steps import (
@@ -327,7 +327,15 @@ class TestTheChainsWord:
             world.chain.mine()
             assert (await chain_receipt(await anext(alice.opened()), ours)).is_complete
 
+    async def test_is_the_services_to_say_and_nobody_elses(self, world: LedgerWorld) -> None:
+        async with world.serving(), world.parties() as (alice, bob):
+            await self.released(world, alice, bob)
+            receipt = await anext(bob.opened())
+            with pytest.raises(RefusedError, match="STEP_NOT_ALLOWED"):
+                await receipt.finish(b"{}", content_type=RECEIPT)
+
     async def test_goes_to_the_others_where_a_party_takes_the_receipt_away(self, world: LedgerWorld) -> None:
+        world.backbone.limits = world.backbone.limits._replace(free_kinds=frozenset({RECEIPT_KIND}))
         async with world.serving(), world.parties() as (alice, bob):
             ours = await self.released(world, alice, bob)
             stolen = await anext(bob.opened())
