@@ -17,6 +17,13 @@ _DEVELOPMENT_NETS: Final = frozenset({1337, 31337})
 _GWEI: Final = 10**9
 
 
+def web_addresses(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """The same addresses, if each is one of the web."""
+    if not all(url.get_secret_value().startswith(("http://", "https://")) for url in value):
+        raise ValueError("expected addresses that begin with http:// or https://")
+    return value
+
+
 class AnchorSettings(ServiceSettings):
     """Of ``python -m anchor``. Times in seconds."""
 
@@ -50,12 +57,7 @@ class AnchorSettings(ServiceSettings):
     def _split(cls, value: object) -> object:
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
-    @field_validator("rpc")
-    @classmethod
-    def _web_addresses(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if not all(url.get_secret_value().startswith(("http://", "https://")) for url in value):
-            raise ValueError("expected addresses that begin with http:// or https://")
-        return value
+    _web_addresses = field_validator("rpc")(web_addresses)
 
     @field_validator("contract")
     @classmethod
@@ -79,7 +81,7 @@ class AnchorSettings(ServiceSettings):
         return Policy(
             chain=self.chain,
             contract=self.contract,
-            confirmations=self.confirmations or _usual_confirmations(self.chain_id),
+            confirmations=self.confirmations or usual_confirmations(self.chain_id),
             interval=round(self.interval * 1000),
             stuck_after=round(self.stuck_after * 1000),
             stuck_blocks=self.stuck_blocks,
@@ -88,7 +90,8 @@ class AnchorSettings(ServiceSettings):
         )
 
 
-def _usual_confirmations(chain_id: int) -> int:
+def usual_confirmations(chain_id: int) -> int:
+    """Blocks that make a transaction final by convention: 12 on main nets, 6 on test nets, 2 on a development node."""
     if chain_id in _DEVELOPMENT_NETS:
         return 2
     return 12 if chain_id in _MAIN_NETS else 6

@@ -34,6 +34,8 @@ REGISTRAR: Final = "registrar"
 OPERATOR: Final = "operator"
 ADMISSION: Final = "operator.admission"
 """The entry whose encryption key newcomers seal their Kafka passwords to."""
+LEDGER: Final = "ledger"
+"""The participant that withholds signed chain transactions until their deal finishes; also its Kafka user."""
 
 _SERVICES: Final = (
     catalogue.Role.ROUTER,
@@ -44,9 +46,10 @@ _SERVICES: Final = (
     catalogue.Role.GATEWAY,
     catalogue.Role.REGISTRAR,
     catalogue.Role.OPERATOR,
+    catalogue.Role.LEDGER,
 )
-_ADDRESSES: Final = {catalogue.Role.OPERATOR: (OPERATOR,)}
-"""Where the operator's desk receives what becomes of its own statements."""
+_ADDRESSES: Final = {catalogue.Role.OPERATOR: (OPERATOR,), catalogue.Role.LEDGER: (LEDGER,)}
+"""Where the operator's desk receives what becomes of its own statements, and the ledger service its deals."""
 _PATIENCE_SECONDS: Final = 30.0
 
 
@@ -101,8 +104,8 @@ class Backbone:
             REGISTRAR: (self.registrar_key,),
             OPERATOR: (self.key("router"), self.key("blockbuilder"), self.key(OPERATOR)),
             ADMISSION: (self.key("admission"),),
+            LEDGER: (self.key(LEDGER),),
         }
-        attesting = {REGISTRAR: (), OPERATOR: own[REGISTRAR], ADMISSION: own[REGISTRAR]}
         sealing = public_key(self.admission_key.public)
         entries = [
             _entry(REGISTRAR, "The registrar", "REGISTRAR", *own[REGISTRAR]),
@@ -113,10 +116,18 @@ class Backbone:
             _entry(ADMISSION, "The operator", "OPERATOR", *own[ADMISSION])._replace(
                 encryption_keys=(sealing,)
             ),
+            _entry(LEDGER, "The operator", "OPERATOR", *own[LEDGER])._replace(
+                encryption_keys=(public_key(self.ledger_key.public),)
+            ),
         ]
         self._submit(
             [
-                seal(DIRECTORY_ENTRY_TYPE, entry, *own[entry.participant], *attesting[entry.participant])
+                seal(
+                    DIRECTORY_ENTRY_TYPE,
+                    entry,
+                    *own[entry.participant],
+                    *(() if entry.participant == REGISTRAR else own[REGISTRAR]),
+                )
                 for entry in (_following(entry, admitted) for entry in entries)
                 if entry != admitted.entry(entry.participant)
             ]
@@ -167,7 +178,15 @@ class Backbone:
     @property
     def admission_key(self) -> EncryptionKey:
         """The key that newcomers seal their Kafka passwords to; the first call makes it."""
-        path = self.folder.secrets / "admission.x25519"
+        return self._encryption_key("admission")
+
+    @property
+    def ledger_key(self) -> EncryptionKey:
+        """The key that parties encrypt their chain transactions to; the first call makes it."""
+        return self._encryption_key(LEDGER)
+
+    def _encryption_key(self, name: str) -> EncryptionKey:
+        path = self.folder.secrets / f"{name}.x25519"
         if not path.exists():
             write_new(path, EncryptionKey.generate().private)
         return EncryptionKey(read_private(path))

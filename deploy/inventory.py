@@ -12,7 +12,7 @@ from anchor.account import AnchorAccount, create_account_file, load_account
 from anchor.deployment import deploy_once
 from anchor.endpoints import Endpoints as ChainEndpoints
 from deploy.anvil import CHAIN_ID
-from deploy.backbone import Backbone
+from deploy.backbone import LEDGER, Backbone
 from deploy.folder import StackFolder
 from deploy.ports import choose_port
 from deploy.services import READY, Service
@@ -102,6 +102,13 @@ def backbone_services(
         "INTERVAL": "5",
         "POLL": "0.5",
     }
+    ledger = {
+        "REGISTRAR_KEY": registrar,
+        "KEY": backbone.key_reference(LEDGER),
+        "ENCRYPTION_KEYS": str(folder.secrets / f"{LEDGER}.x25519"),
+        "CHAIN": f"eip155:{CHAIN_ID}",
+        "RPC": stack.anvil.rpc,
+    }
 
     def service(
         kind: str,
@@ -135,6 +142,7 @@ def backbone_services(
         service("delivery", "router.delivery", {}),
         service("blockbuilder", "blockbuilder", builder),
         service("anchor", "anchor", anchoring, ready="anchor.started"),
+        service(LEDGER, "anchor.ledger", ledger, ready="ledger.started"),
         *projection,
     ]
 

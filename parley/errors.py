@@ -41,6 +41,9 @@ ParleyError
 │   └── JournalError          the journal of a run cannot be used
 ├── AgreementError        an agreement cannot be made so
 ├── OtcError              an OTC trade, or the form it is captured by, cannot be used so
+├── LedgerError           a delivery to a chain cannot go on as it is
+│   ├── AttachmentError       the ledger service finds fault with our chain transactions
+│   └── LapsedError           the deal ended unfinished, so that nothing was broadcast
 ├── TransportError        the backbone cannot be reached
 └── ProfileError          a profile file cannot be used
 
@@ -53,6 +56,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from parley.heard import DealMessage
     from parley.schemas import Head, Message, Reason, Rejection
 
@@ -264,3 +269,20 @@ class AgreementError(ParleyError):
 
 class OtcError(ParleyError):
     """An OTC trade cannot be captured, affirmed or changed so; the message names the line, the field or the step."""
+
+
+class LedgerError(ParleyError):
+    """A delivery to a chain cannot go on as it is: the service objects to the deal, or a step does not fit."""
+
+
+class AttachmentError(LedgerError):
+    """The ledger service finds fault with our chain transactions; the message names each fault. Sign others and attach them."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """``problems`` are pairs of a reason's name and what to do about it."""
+        super().__init__("; ".join(f"{reason}: {detail}" for reason, detail in problems))
+        self.problems = tuple(problems)
+
+
+class LapsedError(LedgerError):
+    """The deal ended before all had consented, so that nothing was broadcast; open another."""

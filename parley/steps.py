@@ -140,6 +140,14 @@ STEP_RULES: Final[Mapping[str, KindRules]] = {
         range(2, 33),
         "ALL",
     ),
+    "ledger-receipt": KindRules(
+        (
+            StepRule("broadcast", "OPEN", f"{_LEDGER}broadcast+json", "OPENER", refers="delivers"),
+            StepRule("chain's word", "FINISH", f"{_LEDGER}receipt+json", "OPENER", ("broadcast",)),
+        ),
+        range(2, 33),
+        "ANY",
+    ),
 }
 """By kind of transaction. An operator may switch kinds off (the router's setting ``free_kinds``)."""
 

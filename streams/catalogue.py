@@ -41,6 +41,8 @@ class Role(StrEnum):
     ADMISSION = "admission"
     BLOCKBUILDER = "blockbuilder"
     ANCHOR = "anchor"
+    LEDGER = "ledger"
+    """The ledger service: a participant of the operator's, which joins nobody."""
 
 
 SERVICES: Final = frozenset(
@@ -153,7 +155,7 @@ TOPICS: Final = (
     Topic(
         INGEST,
         _DAYS,
-        written_by=_roles(Role.PARTICIPANT, Role.GATEWAY, Role.ROUTER, Role.OPERATOR),
+        written_by=_roles(Role.PARTICIPANT, Role.GATEWAY, Role.ROUTER, Role.OPERATOR, Role.LEDGER),
         read_by=_roles(Role.ROUTER, Role.OPERATOR),
         per_pipeline=True,
         append_time=True,

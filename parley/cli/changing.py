@@ -37,7 +37,17 @@ from parley.schemas import (
     encode,
 )
 
-__all__ = ["Output", "entry_in", "entry_request", "present_entry", "refuse_early", "register", "speaking"]
+__all__ = [
+    "Output",
+    "amended",
+    "entry_in",
+    "entry_request",
+    "present_entry",
+    "refuse_early",
+    "register",
+    "speaking",
+    "submit",
+]
 
 _REASONS: dict[str, RevocationReason] = {
     "compromised": "COMPROMISED",
@@ -100,7 +110,7 @@ def revoke(
         write_request(output, asked)
         tell(change, {"request": str(output)}, json=json)
         return
-    tell(change, {"directory_version": _submit(settings, directory, asked, wait)}, json=json)
+    tell(change, {"directory_version": submit(settings, directory, asked, wait)}, json=json)
 
 
 def _listing(directory: Directory, participant: str, key: KeyId) -> int:
@@ -131,7 +141,7 @@ def add(
     before = present_entry(directory, settings.participant)
     if address in before.addresses:
         raise DirectoryError(f"{address} is an address of {settings.participant} already")
-    entry = _amended(directory, before, (*before.addresses, address))
+    entry = amended(directory, before, (*before.addresses, address))
     keys = signatories_of(settings, password_file)
     asked = entry_request(entry, speaking(keys, directory, settings.participant))
     write_request(output, asked)
@@ -152,14 +162,14 @@ def drop(
     before = present_entry(directory, settings.participant)
     if address not in before.addresses:
         raise DirectoryError(f"{address} is no address of {settings.participant}'s; see `parley who`")
-    entry = _amended(directory, before, (each for each in before.addresses if each != address))
+    entry = amended(directory, before, (each for each in before.addresses if each != address))
     keys = signatories_of(settings, password_file)
     asked = entry_request(entry, speaking(keys, directory, settings.participant))
     if output is not None:
         write_request(output, asked)
         tell(entry, {"request": str(output)}, json=json)
         return
-    tell(entry, {"directory_version": _submit(settings, directory, asked, wait)}, json=json)
+    tell(entry, {"directory_version": submit(settings, directory, asked, wait)}, json=json)
 
 
 # Keys for sealed addresses ------------------------------------------------------------------------------------------------
@@ -231,7 +241,7 @@ def _change_sealing(
         raise DirectoryError(
             f"{settings.participant} is no operator; addresses are sealed to an operator's keys"
         )
-    entry = _amended(directory, before, before.addresses)
+    entry = amended(directory, before, before.addresses)
     entry = entry._replace(encryption_keys=change(entry.encryption_keys))
     keys = signatories_of(settings, password_file)
     asked = entry_request(entry, speaking(keys, directory, settings.participant))
@@ -239,10 +249,10 @@ def _change_sealing(
         write_request(output, asked)
         tell(entry, {"request": str(output)}, json=json)
         return
-    tell(entry, {"directory_version": _submit(settings, directory, asked, wait)}, json=json)
+    tell(entry, {"directory_version": submit(settings, directory, asked, wait)}, json=json)
 
 
-def _amended(directory: Directory, before: DirectoryEntry, addresses: Iterable[str]) -> DirectoryEntry:
+def amended(directory: Directory, before: DirectoryEntry, addresses: Iterable[str]) -> DirectoryEntry:
     """The entry with other addresses and the keys that are valid now."""
     name = before.participant
     return before._replace(
@@ -307,7 +317,7 @@ def refuse_early(directory: Directory, request: AdmissionRequest) -> None:
     directory.admit(decode(request.change, Envelope), 0)
 
 
-def _submit(profile: Profile, directory: Directory, request: AdmissionRequest, wait: float) -> int:
+def submit(profile: Profile, directory: Directory, request: AdmissionRequest, wait: float) -> int:
     """Hand a request in if it could be admitted; gives the directory version that it made."""
     refuse_early(directory, request)
     return hand_in(profile, request, wait)

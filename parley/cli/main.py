@@ -24,6 +24,7 @@ COMMANDS = {
     "rotate": "rotating",
     "revoke": "changing",
     "address": "changing",
+    "account": "accounts",
     "sign": "changing",
     "who": "who",
     "send": "messages",

@@ -27,6 +27,7 @@ PARTS = {
     "admission",
     "blockbuilder",
     "anchor",
+    "ledger",
 }
 PATIENCE_SECONDS = 120
 

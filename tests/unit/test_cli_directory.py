@@ -295,6 +295,23 @@ class TestAddresses:
         assert terminals.directory.owner("alpha.desk") is None
         assert "is no address of alpha's" in terminals.fail("alpha", "address", "drop", "alpha.desk")
 
+    def test_an_account_is_attested_by_the_registrar_and_dropped_by_ourselves(
+        self, terminals: Terminals
+    ) -> None:
+        account = "eip155:1:0x09378775082Ef3db9244563108762d0E90C037C5"
+        terminals.person("alpha", "alpha")
+        terminals.join("alpha")
+        terminals.run("alpha", "account", "add", account, "--output", "account.request")
+        alone = terminals.fail("alpha", "join", "--request", "account.request")
+        assert "registrar" in alone
+        terminals.run("registrar", "registrar", "admit", "account.request", "--yes")
+        assert terminals.run("alpha", "who", "alpha")["accounts"] == [account]
+        again = terminals.fail("alpha", "account", "add", account, "--output", "again.request")
+        assert "is an account of alpha already" in again
+        terminals.run("alpha", "account", "drop", account)
+        assert terminals.run("alpha", "who", "alpha")["accounts"] == []
+        assert "is no account of alpha's" in terminals.fail("alpha", "account", "drop", account)
+
 
 class TestSealingKeys:
     """Of a router, in its operator's entry."""

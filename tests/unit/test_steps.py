@@ -128,6 +128,7 @@ WAYS = (
             ("carol", "release"),
         ),
     ),
+    Way("ledger-receipt", (("carol", "broadcast"), ("carol", "chain's word"))),
 )
 
 
@@ -194,6 +195,7 @@ def test_a_number_means_the_same_step_for_ever() -> None:
             "decline",
         ),
         "ledger-delivery": ("order", "attachment", "check", "ready", "consent", "release"),
+        "ledger-receipt": ("broadcast", "chain's word"),
     }
     assert set(names) == set(released)
     for kind, steps in released.items():

@@ -65,6 +65,14 @@ def test_a_monitor_reads_the_firehose_and_nothing_else() -> None:
     assert not may(monitor, AclOperation.READ, inbox_topic("bank"))
 
 
+def test_the_ledger_service_speaks_as_a_participant_does_and_admits_nobody() -> None:
+    ledger = user(Role.LEDGER, "ledger", "ledger")
+    assert {topic.name for topic in TOPICS if may(ledger, AclOperation.WRITE, topic.name)} == {"ingest"}
+    assert not may(ledger, AclOperation.READ, "firehose")
+    assert may(ledger, AclOperation.READ, inbox_topic("ledger"))
+    assert not may(ledger, AclOperation.READ, inbox_topic("bank"))
+
+
 @pytest.mark.parametrize(
     ("topic", "writers"),
     [
