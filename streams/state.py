@@ -35,7 +35,7 @@ _MAXIMUM_OBJECTS: Final = 32_768
 _PACKED_AT_ONCE: Final = 1_024
 _MAXIMUM_LATE: Final = 32_768
 """Entries that one commit writes late."""
-_MAXIMUM_WOKEN: Final = 10_000
+_MAXIMUM_WOKEN: Final = 5_000
 """Entries woken between two commits: a commit has to be over before the broker gives it up."""
 
 

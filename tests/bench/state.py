@@ -58,10 +58,11 @@ def bytes_per_open_transaction(count: int) -> float:
     """
     store: Store[State] = Store(Router(members(), ROUTER_KEY, Limits(), lambda _: None))
     template = _answered()
-    _open(store, template, range(WRITE_BEHIND))
+    warm = 3 * WRITE_BEHIND
+    _open(store, template, range(warm))
     before = _resident(os.getpid())
-    _open(store, template, range(WRITE_BEHIND, WRITE_BEHIND + count))
-    assert len(store) == WRITE_BEHIND + count
+    _open(store, template, range(warm, warm + count))
+    assert len(store) == warm + count
     return (_resident(os.getpid()) - before) / count
 
 
