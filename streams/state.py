@@ -202,9 +202,9 @@ class Store(Generic[V]):
 
         Not more than fit a commit: where there are, :meth:`is_due` still holds after it.
         """
-        popped = self._timers.pop(before, _MAXIMUM_WOKEN - len(self._popped))
-        if not popped:
+        if before <= self._timers.not_before:
             return ()
+        popped = self._timers.pop(before, _MAXIMUM_WOKEN - len(self._popped))
         self._popped += popped
         return [key for _, key in popped]
 
@@ -263,13 +263,14 @@ class Store(Generic[V]):
         if not any(True for _ in self._overdue()):
             # Once written is enough: what is marked from here on is younger than any commit was asked to write.
             self.write_before = 0
+        objects, packed = self._objects, self._packed
         for key in self._before:
-            if key not in self or key not in self._marked:
+            if key not in self._marked or (key not in objects and key not in packed):
                 self._behind.pop(key, None)
                 self._unwritten.discard(key)
         # In the order of the marks, which need not be that of the first writes: a removed key may have come again.
         for key, mark in self._marked.items():
-            if key in self._before and key in self and key not in self._behind:
+            if key in self._before and key not in self._behind and (key in objects or key in packed):
                 self._behind[key] = mark
                 if self._before[key] is None:
                     self._unwritten.add(key)

@@ -35,7 +35,7 @@ class Timers:
     ``due`` tells when a key wants waking now, None for never.
     """
 
-    __slots__ = ("_buckets", "_due", "_far", "_horizon", "_near", "_order", "_untidied")
+    __slots__ = ("_buckets", "_due", "_far", "_horizon", "_near", "_order", "_untidied", "not_before")
 
     def __init__(self, due: Callable[[bytes], int | None]) -> None:
         self._due = due
@@ -47,12 +47,15 @@ class Timers:
         self._order: list[int] = []
         self._far = 0
         self._untidied: list[int] = []
+        self.not_before = NEVER
+        """No key wants waking before this: the cheapest answer, asked before every record."""
 
     def __len__(self) -> int:
         return len(self._near) + self._far
 
     def set(self, key: bytes, due: int) -> None:
         """Wake ``key`` at ``due``, if that is still when it wants waking then."""
+        self.not_before = min(self.not_before, due)
         number = due >> _BITS
         if number < self._horizon:
             heapq.heappush(self._near, (due, key))
@@ -66,12 +69,11 @@ class Timers:
 
     def is_due(self, before: int) -> bool:
         """Whether any key wants waking strictly before ``before`` (ms)."""
-        near = self._near
-        if (not near or near[0][0] >= before) and not self._is_far(before):
+        if before <= self.not_before:
             return False
         self._open(before)
         self._drop_stale()
-        return bool(near) and near[0][0] < before
+        return self.not_before < before
 
     def next_due(self) -> int:
         """When the next key wants waking, or NEVER; takes as long as there are timers in its bucket."""
@@ -85,11 +87,10 @@ class Timers:
 
     def pop(self, before: int, most: int) -> Sequence[tuple[int, bytes]]:
         """The keys that want waking strictly before ``before`` (ms), and when, earliest first; ``most`` at most."""
-        near = self._near
-        if self._is_far(before):
-            self._open(before)
-        elif not near or near[0][0] >= before:
+        if before <= self.not_before:
             return ()
+        self._open(before)
+        near = self._near
         popped: list[tuple[int, bytes]] = []
         last: tuple[int, bytes] | None = None
         while near and near[0][0] < before and len(popped) < most:
@@ -98,6 +99,7 @@ class Timers:
             if entry != last and self._due(entry[1]) == entry[0]:
                 popped.append(entry)
             last = entry
+        self._look_ahead()
         return popped
 
     def tidy(self, keys: int) -> None:
@@ -118,17 +120,21 @@ class Timers:
         self._far -= had - len(current)
         return had
 
-    def _is_far(self, before: int) -> bool:
-        """Whether a bucket has to be opened to see what is due before a time."""
-        return bool(self._order) and self._order[0] << _BITS < before
-
     def _open(self, before: int) -> None:
-        while self._is_far(before):
-            number = heapq.heappop(self._order)
+        """Have all that is due before a time in the heap."""
+        order = self._order
+        if not order or order[0] << _BITS >= before:
+            return
+        while order and order[0] << _BITS < before:
+            number = heapq.heappop(order)
             self._near += ((due, key) for key, due in self._current(number).items())
             self._far -= sum(1 for _ in _keys(self._buckets.pop(number)))
             self._horizon = number + 1
         heapq.heapify(self._near)
+
+    def _look_ahead(self) -> None:
+        soonest = self._near[0][0] if self._near else NEVER
+        self.not_before = min(soonest, self._order[0] << _BITS) if self._order else soonest
 
     def _current(self, number: int) -> dict[bytes, int]:
         """When the keys of a bucket want waking, as far as that is in the bucket."""
@@ -143,6 +149,7 @@ class Timers:
         near = self._near
         while near and self._due(near[0][1]) != near[0][0]:
             heapq.heappop(near)
+        self._look_ahead()
 
 
 def _entry(key: bytes) -> bytes:
