@@ -397,5 +397,5 @@ def _event(record: Record) -> tuple[FirehoseEvent, bytes]:
 
 
 def _forget(partition: RouterPartition) -> None:
-    for key, _ in list(partition.store.items()):
+    for key in list(partition.store.keys()):
         partition.store.delete(key)

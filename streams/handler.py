@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-from streams.state import Store
+from streams.state import Entries, Store
 from streams.tally import Tally
 
 V = TypeVar("V")
@@ -57,9 +57,9 @@ class Partition(Generic[V, D]):
 
     __slots__ = ("deferred", "emitted", "index", "store", "tally")
 
-    def __init__(self, index: int, timer: Callable[[V], int | None]) -> None:
+    def __init__(self, index: int, entries: Entries[V]) -> None:
         self.index = index
-        self.store: Store[V] = Store(timer)
+        self.store: Store[V] = Store(entries)
         self.tally = Tally()
         """What is counted besides, and written nowhere."""
         self.emitted: list[Write] = []
@@ -126,24 +126,12 @@ class History(Protocol):
         ...
 
 
-class Handler(Protocol[V, D]):
+class Handler(Entries[V], Protocol[V, D]):
     """An application of the processor.
 
     Deterministic: what it emits follows from its state and the records alone, never from a clock or a random source,
     because after an abort the same records come again.
     """
-
-    def encode(self, key: bytes, value: V) -> bytes:
-        """The changelog's bytes for an entry of the store."""
-        ...
-
-    def decode(self, key: bytes, data: bytes) -> V:
-        """The entry that ``encode`` gave these bytes for."""
-        ...
-
-    def timer(self, value: V) -> int | None:
-        """When this entry wants waking (ms since the Unix epoch), or None for never."""
-        ...
 
     def assigned(self, partition: Partition[V, D], committed: int | None, history: History) -> int | None:
         """Called when the state is restored and before the first record; returns the offset to go on from.

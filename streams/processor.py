@@ -290,14 +290,11 @@ class Session(Generic[V, D]):
         return [TopicPartition(topic, index, _offset(records[-1]) + 1) for index, records in batch.items()]
 
     def _writes(self, touched: list[Partition[V, D]]) -> Iterable[Write]:
-        changelog, encode = self._config.changelog, self._handler.encode
+        changelog = self._config.changelog
         emitted = [partition.emitted for partition in touched]
         if changelog is not None:
             emitted += [
-                [
-                    (changelog, partition.index, key, None if value is None else encode(key, value), None)
-                    for key, value in partition.store.changes()
-                ]
+                [(changelog, partition.index, key, data, None) for key, data in partition.store.changes()]
                 for partition in touched
             ]
         return chain.from_iterable(emitted)
@@ -378,7 +375,7 @@ class Session(Generic[V, D]):
         """Have a tick in each partition with a timer due by our clock."""
         now = time.time_ns() // 1_000_000
         for index, assigned in self._assigned.items():
-            if assigned.partition.store.next_due() < now:
+            if assigned.partition.store.is_due(now):
                 self._ticker.tick(index, assigned.position)
 
     def _observe_lag(self) -> None:
@@ -409,17 +406,15 @@ class Session(Generic[V, D]):
 
     def _assign(self, index: int, committed: int | None) -> None:
         started = time.monotonic()
-        partition: Partition[V, D] = Partition(index, self._handler.timer)
-        changelog, decode = self._config.changelog, self._handler.decode
+        partition: Partition[V, D] = Partition(index, self._handler)
+        changelog, store = self._config.changelog, partition.store
         if changelog is not None:
-            store = partition.store
             for record in self._reader.read_partition(changelog, index):
-                key, value = cast("bytes", record.key()), record.value()
-                store.load(key, None if value is None else decode(key, value))
+                store.load(cast("bytes", record.key()), record.value())
             store.loaded()
         position = self._handler.assigned(partition, committed, self._reader)
         self._assigned[index] = _Assigned(partition, position or 0)
-        if partition.emitted or position != committed or any(True for _ in partition.store.changes()):
+        if partition.emitted or position != committed or store.is_changed():
             self._recovered.add(index)
         seconds = time.monotonic() - started
         metrics.RESTORE_SECONDS.labels(self._config.topic).observe(seconds)
@@ -429,7 +424,7 @@ class Session(Generic[V, D]):
             partition=index,
             committed=committed,
             position=position,
-            entries=len(partition.store),
+            entries=len(store),
             seconds=round(seconds, 3),
         )
 

@@ -205,10 +205,9 @@ class MemoryRouter:
         )
         self._partitions, self._positions = [], []
         for index, committed in self.committed.items():
-            partition: Partition[State, Delivery] = Partition(index, self._handler.timer)
+            partition: Partition[State, Delivery] = Partition(index, self._handler)
             for record in self.topics.records(CHANGELOG, index):
-                key, value = record.with_key or b"", record.with_value
-                partition.store.load(key, None if value is None else self._handler.decode(key, value))
+                partition.store.load(record.with_key or b"", record.with_value)
             partition.store.loaded()
             position = self._handler.assigned(partition, committed, self.topics)
             self._partitions.append(partition)
@@ -230,10 +229,7 @@ class MemoryRouter:
         touched = [self._partitions[index] for index in offsets]
         for partition in touched:
             writes = [write[:4] for write in partition.emitted]
-            writes += [
-                (CHANGELOG, partition.index, key, None if value is None else self._handler.encode(key, value))
-                for key, value in partition.store.changes()
-            ]
+            writes += [(CHANGELOG, partition.index, key, data) for key, data in partition.store.changes()]
             for topic, index, key, value in writes:
                 self.topics.append(topic, index, key, value)
             for topic, index in {(topic, index) for topic, index, _, _ in writes}:

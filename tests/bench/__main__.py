@@ -20,7 +20,7 @@ from tests.bench.latency import inbox_latency
 from tests.bench.privacy import private_costs
 from tests.bench.projection import projected
 from tests.bench.sealing import merkle_leaves_per_second, sealed_per_second
-from tests.bench.state import bytes_per_open_transaction
+from tests.bench.state import bytes_per_open_transaction, restored
 from tests.bench.venue import Venue, load
 
 RESULT = CHECKOUT / ".parley" / "bench" / "latest.json"
@@ -29,6 +29,9 @@ TARGETS = {
     "router_ratio": "0.5 or more",
     "router_ratio_flushed": "0.33 or more",
     "inbox_p99_ms": "under 100",
+    "bytes_per_open_transaction": "600 or less",
+    "bytes_per_restored_transaction": "600 or less",
+    "restore_seconds_per_million": "60 or less",
     "private_client_ratio": "1.3 or less",
     "private_router_ratio": "1.0",
 }
@@ -46,6 +49,8 @@ MEANINGS = {
     "merkle_leaves_per_second": "Merkle leaves a second",
     "projected_per_second": "events projected into PostgreSQL a second",
     "bytes_per_open_transaction": "router's memory for an open transaction, bytes",
+    "bytes_per_restored_transaction": "  for one that it came back with",
+    "restore_seconds_per_million": "router's time to come back with a million, seconds",
     "private_client_us": "a private message at both clients, µs of one core",
     "private_client_ratio": "  as a ratio to the same in clear",
     "private_router_us": "  at the router",
@@ -53,11 +58,17 @@ MEANINGS = {
 }
 
 
-def measure(messages: int, warm_up: int, say: Callable[[str], None]) -> dict[str, float]:
-    """All figures; the routers' are measured with ``messages`` each, after ``warm_up`` to get the broker's code compiled."""
-    found: dict[str, float] = {}
+def measure(
+    messages: int, warm_up: int, open_transactions: int, say: Callable[[str], None]
+) -> dict[str, float]:
+    """All figures.
+
+    The routers' speed is measured with ``messages`` each, after ``warm_up`` to get the broker's code compiled, and their memory with
+    so many open transactions.
+    """
+    found: dict[str, float] = {"open_transactions": open_transactions}
     say("memory and trees")
-    found["bytes_per_open_transaction"] = bytes_per_open_transaction()
+    found["bytes_per_open_transaction"] = bytes_per_open_transaction(open_transactions)
     found["merkle_leaves_per_second"] = merkle_leaves_per_second()
     say("private messages")
     clear, private = private_costs()
@@ -75,6 +86,10 @@ def measure(messages: int, warm_up: int, say: Callable[[str], None]) -> dict[str
             sent = _routing(venue, messages, warm_up, found, say)
             say("sealing")
             found["sealed_per_second"] = sealed_per_second(venue, sent)
+            say("restoring")
+            back = restored(venue, open_transactions)
+            found["bytes_per_restored_transaction"] = back.bytes_each
+            found["restore_seconds_per_million"] = back.seconds_per_million
     return found
 
 
@@ -124,11 +139,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--messages", type=int, default=60_000, help="messages of each routing measurement")
     parser.add_argument("--warm-up", type=int, default=60_000, help="messages before the first")
+    parser.add_argument(
+        "--open", type=int, default=200_000, help="open transactions whose memory and restoring are measured"
+    )
     chosen = parser.parse_args()
     console = Console()
     with console.status("starting") as status:
         begin = time.monotonic()
-        found = measure(chosen.messages, chosen.warm_up, lambda what: status.update(f"measuring: {what}"))
+        found = measure(
+            chosen.messages,
+            chosen.warm_up,
+            chosen.open,
+            lambda what: status.update(f"measuring: {what}"),
+        )
     table = Table(title=f"Parley on {os.cpu_count()} cores, broker, load and routers together")
     table.add_column("what")
     table.add_column("measured", justify="right")

@@ -8,6 +8,7 @@ from parley.firehose import Follower
 from parley.receipts import ReceiptVerifier, verify_receipt
 from parley.schemas import Ending, FinishRule, FirehoseEvent, Receipt, encode
 from router.core import Limits
+from streams import state
 from tests.bad_records import BAD_RECORDS
 from tests.dialogue import Dialogue, sealed
 from tests.memory_router import ROUTER_KEY, MemoryRouter, facts, members
@@ -90,6 +91,28 @@ def test_a_transaction_that_finished_does_not_time_out(rule: FinishRule) -> None
     each.append(None, START + 5_000)
     each.step()
     assert [ended(event).outcome for event in each.events() if event.ended] == ["FINISHED"]
+
+
+def test_deadlines_of_many_at_one_moment_end_them_in_several_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "_MAXIMUM_WOKEN", 4)
+    each = router()
+    deals = [between(seed=str(number)) for number in range(10)]
+    for deal in deals:
+        each.append(deal.say("alice"), START)
+    each.step()
+    over = deals[0].terms.deadline + 1
+    each.append(None, over)
+    for deal in deals:
+        each.append(deal.say("bob"), over)
+    each.step()
+    assert len(each.events()) == 14
+    assert {rejection.reason for rejection in each.rejections()} == {"DEADLINE_PASSED"}, "woken or not"
+    assert len(each.rejections()) == 10
+    while each.next_due() <= over:
+        each.append(None, over + 1)
+        each.step()
+    assert {event.transaction_id for event in each.events()[10:]} == {deal.id for deal in deals}
+    assert len(each.events()) == 20
 
 
 def test_what_time_has_ended_comes_before_the_record_that_brought_the_time() -> None:
