@@ -78,14 +78,14 @@ class BrokerLog(WholeRecord):
 
         wait_for(judged, what, patience_s)
 
-    def await_delivery(self) -> None:
+    def await_delivery(self, patience_s: float = PATIENCE_S) -> None:
         """Wait until every inbox has all that is due to it."""
 
         def delivered() -> bool:
             self.refresh()
             return self.delivered()
 
-        wait_for(delivered, lambda: "inboxes without all that is due to them")
+        wait_for(delivered, lambda: "inboxes without all that is due to them", patience_s)
 
     # What was promised -----------------------------------------------------------------------------------------------
 

@@ -28,8 +28,9 @@ from parley.kafka import KafkaAccess, KafkaTransport
 from parley.schemas import FinishRule, TransactionId
 from tests.synthetic_ledger import encryption_key, signing_key
 
-__all__ = ["Desk", "Journal", "Life"]
+__all__ = ["READY", "Desk", "Journal", "Life"]
 
+READY = "at work"
 _PREFIX = "TRADING_"
 
 
@@ -212,6 +213,7 @@ async def main() -> None:
     journal = Journal(desk.journal)
     async with desk.connect() as me:
         journal.begin()
+        print(READY, flush=True)  # noqa: T201 - for who started us
         await Trading(desk, me, journal).run()
 
 
