@@ -318,9 +318,14 @@ class RouterLife(RuleBasedStateMachine):
     def what_is_remembered_wakes_when_it_must(self) -> None:
         for pipeline in range(PIPELINES):
             on = [deal for deal in self.deals if deal.pipeline == pipeline and deal.model.said]
-            assert self.router.transactions(pipeline).keys() == {deal.id for deal in on}
-            due = min((deal.wakes_at for deal in on), default=NEVER)
-            assert min(self.router.next_due(pipeline), ALMOST_NEVER) == min(due, ALMOST_NEVER)
+            remembered, due = self.router.transactions(pipeline), self.router.next_due(pipeline)
+            if again := remembered.keys() - {deal.id for deal in on}:
+                # What was forgotten a restart may take from the firehose again; the next record has it forgotten.
+                assert all(remembered[key].outcome is not None for key in again)
+                assert due <= self.now
+            else:
+                assert len(remembered) == len(on)
+                assert min(due, ALMOST_NEVER) == min([deal.wakes_at for deal in on] + [ALMOST_NEVER])
 
     def teardown(self) -> None:
         """In the end everything ends, each when it is due."""
