@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from parley.schemas import (
     Action,
@@ -206,21 +206,18 @@ class RouterLife(RuleBasedStateMachine):
         self.deals.append(Deal(identity, pipeline, Model(terms), opening))
         self.append(pipeline, opening)
 
-    @precondition(lambda self: self.deals)
     @rule(data=st.data(), action=st.sampled_from(("CONTINUE", "FINISH")))
     def go_on(self, data: st.DataObject, action: Action) -> None:
         deal = self.deal(data)
         sender = data.draw(st.sampled_from(deal.model.parties))
         self.append(deal.pipeline, self.message(deal, sender, action))
 
-    @precondition(lambda self: any(len(deal.model.parties) == 2 for deal in self.deals))
     @rule(data=st.data())
     def both_finish(self, data: st.DataObject) -> None:
         deal = data.draw(st.sampled_from([deal for deal in self.deals if len(deal.model.parties) == 2]))
         for sender in deal.model.parties:
             self.append(deal.pipeline, self.message(deal, sender, "FINISH"))
 
-    @precondition(lambda self: self.deals)
     @rule(data=st.data())
     def two_speak_at_once(self, data: st.DataObject) -> None:
         """Whatever is committed, rolled back or killed between the two."""
@@ -232,19 +229,21 @@ class RouterLife(RuleBasedStateMachine):
             self.router.step()
         self.append(deal.pipeline, second)
 
+    @initialize()
+    def begin(self) -> None:
+        self.open("ANY", PARTIES[:2], 0, HOUR, HOUR)
+
     @precondition(lambda self: any(deal.model.said for deal in self.deals))
     @rule(data=st.data())
     def repeat(self, data: st.DataObject) -> None:
         deal = data.draw(st.sampled_from([deal for deal in self.deals if deal.model.said]))
         self.append(deal.pipeline, data.draw(st.sampled_from(deal.model.said)).message)
 
-    @precondition(lambda self: self.deals)
     @rule(data=st.data())
     def replay_an_opening(self, data: st.DataObject) -> None:
         deal = self.deal(data)
         self.append(deal.pipeline, deal.opening)
 
-    @precondition(lambda self: self.deals)
     @rule(data=st.data())
     def a_stranger_speaks(self, data: st.DataObject) -> None:
         deal = self.deal(data)
@@ -257,7 +256,6 @@ class RouterLife(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         self.now += ms
 
-    @precondition(lambda self: self.deals)
     @rule(data=st.data(), late=st.sampled_from((-1, 0, 1)), action=st.sampled_from(("CONTINUE", "FINISH")))
     def speak_about_the_deadline(self, data: st.DataObject, late: int, action: Action) -> None:
         deal = self.deal(data)
