@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +16,13 @@ from deploy.backbone import Participant as Joining
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
 from deploy.process import ChildProcess, text_after
+from parley.blocks import BlockStore, from_folder
 from parley.client import Participant
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
 from parley.grants import KeyRing
 from parley.kafka import KafkaAccess, KafkaTransport
 from parley.keys import public_key
+from parley.note import NoteSigner
 from parley.schemas import DirectoryEntry
 from streams.catalogue import Role
 from streams.crashpoint import VARIABLE
@@ -29,8 +32,14 @@ from tests.synthetic_ledger import encryption_key, signing_key
 
 __all__ = ["RunningBackbone", "entry_of", "own_backbone", "running_backbone"]
 
-_MODULES = {"admission": "router.admission", "router": "router", "delivery": "router.delivery"}
+_MODULES = {
+    "admission": "router.admission",
+    "router": "router",
+    "delivery": "router.delivery",
+    "blockbuilder": "blockbuilder",
+}
 _READY_SECONDS = 60.0
+LOG_ORIGIN = "ledger.example/log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,16 @@ class RunningBackbone:
     @property
     def registrar(self) -> bytes:
         return self.backbone.registrar_key.public
+
+    @property
+    def block_store(self) -> Path:
+        """Where the block builder writes."""
+        return self.backbone.folder.root / "blocks"
+
+    def sealed(self) -> BlockStore:
+        """What it has written, at its newest checkpoint."""
+        signer = NoteSigner(LOG_ORIGIN, self.backbone.key("blockbuilder"))
+        return BlockStore(from_folder(self.block_store), signer.verifier_key)
 
     # Participants --------------------------------------------------------------------------------------------------
 
@@ -122,13 +141,17 @@ class RunningBackbone:
             "kafka_password_file": str(folder.password_file(service)),
             "instance": instance,
         }
-        if service != "delivery":
+        if service in ("admission", "router"):
             named["registrar_key"] = self.registrar.hex()
         if service == "admission":
             named["key_file"] = str(folder.secrets / "admission.x25519")
         if service == "router":
             named["key"] = str(folder.secrets / "router.seed")
             named["sealed_keys"] = str(self.backbone.sealing_folder)
+        if service == "blockbuilder":
+            named["store"] = str(self.block_store)
+            named["key"] = str(folder.secrets / "blockbuilder.seed")
+            named["origin"] = LOG_ORIGIN
         return {f"PARLEY_{service}_{name}".upper(): value for name, value in (named | settings).items()}
 
 
@@ -148,7 +171,7 @@ def running_backbone(kafka: Kafka) -> Iterator[RunningBackbone]:
     backbone.provision()
     running = RunningBackbone(backbone)
     try:
-        ready = [running.launch(service) for service in _MODULES]
+        ready = [running.launch(service) for service in ("admission", "router", "delivery")]
         for process, is_ready in zip(list(running.processes.values()), ready, strict=True):
             process.wait_until(is_ready, seconds=_READY_SECONDS)
         yield running

@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
 
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
@@ -41,6 +48,7 @@ from tests.running_sums import (
 ROOT = Path(__file__).parents[2]
 PARTITIONS = 4
 PATIENCE_S = 60.0
+DAY_MS = 86_400_000
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -62,8 +70,9 @@ class Sums:
     folder: Path
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def send(self, partition: int, key: bytes, value: bytes | None) -> None:
-        self.producer.produce(f"{self.topics}.input", value, key, partition)
+    def send(self, partition: int, key: bytes, value: bytes | None, at: int = 0) -> None:
+        """``at`` (ms) counts only where the topic takes its records' own times."""
+        self.producer.produce(f"{self.topics}.input", value, key, partition, timestamp=at)
 
     def send_many(self, count: int, start: int = 0) -> None:
         """Inputs over all partitions, 7 keys each."""
@@ -518,6 +527,34 @@ def test_timers_survive_a_restart(sums: Sums) -> None:
     sums.start()
     sums.await_outputs(2)
     sums.assert_exactly_once()
+
+
+def test_timers_of_days_and_weeks_are_armed_again_by_a_restart(sums: Sums) -> None:
+    """The log is told the time, so that a processor that was away for days finds what has long been due, and what is not yet."""
+    topic = ConfigResource(ConfigResource.Type.TOPIC, f"{sums.topics}.input")
+    topic.add_incremental_config(
+        ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
+    )
+    for future in AdminClient(sums.connection.client()).incremental_alter_configs([topic]).values():
+        future.result()
+    days_ago = time.time_ns() // 1_000_000 - 5 * DAY_MS
+    weeks_ahead = days_ago + 60 * DAY_MS
+    waits = {b"overdue": 3 * DAY_MS, b"soon": 5 * DAY_MS + 2_000, b"in weeks": 59 * DAY_MS}
+    for key, wait_ms in waits.items():
+        sums.send(0, key, request(1, wait_ms=wait_ms), days_ago)
+    sums.producer.flush()
+    killed = sums.start(crash_at="stream.committed")
+    assert killed.wait(PATIENCE_S) == -9
+    sums.start()
+    sums.await_outputs(5)
+    closed = [output for output in sums.outputs(0) if output.closed]
+    assert [output.key for output in closed] == ["overdue", "soon"]
+    assert closed[1].at > days_ago + waits[b"soon"]
+    sums.send(0, b"then", request(1), weeks_ahead)
+    sums.producer.flush()
+    sums.await_outputs(7)
+    sums.assert_exactly_once()
+    assert [output.key for output in sums.outputs(0)][-2:] == ["in weeks", "then"]
 
 
 def test_ticks_are_few(sums: Sums) -> None:

@@ -29,7 +29,7 @@ from parley.schemas import (
     encode,
 )
 from tests.fix_ledger import LOG
-from tests.promises import REGISTRAR, Operator, Sealing, honestly, leaving_out, rewritten, without
+from tests.lying_operator import REGISTRAR, Operator, Sealing, honestly, leaving_out, rewritten, without
 from tests.synthetic_ledger import Deal
 
 VKEY: Final = LOG.verifier_key

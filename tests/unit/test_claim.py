@@ -31,7 +31,7 @@ from parley.schemas import (
     encode,
 )
 from tests.fix_ledger import LOG, SealedLedger
-from tests.promises import GRACE, REGISTRAR, ROUTER, Operator, leaving_out, without
+from tests.lying_operator import GRACE, REGISTRAR, ROUTER, Operator, leaving_out, without
 from tests.purging import purge, state, target
 from tests.synthetic_ledger import signing_key
 

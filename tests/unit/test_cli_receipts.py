@@ -19,7 +19,7 @@ from parley.receipts import PendingReceipt, issue_receipts
 from parley.schemas import Receipt, encode
 from parley.web_store import from_url
 from tests.fix_ledger import LOG
-from tests.promises import REGISTRAR, ROUTER, Operator, leaving_out
+from tests.lying_operator import REGISTRAR, ROUTER, Operator, leaving_out
 from tests.synthetic_ledger import Deal, signing_key
 
 

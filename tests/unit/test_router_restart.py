@@ -237,3 +237,76 @@ def test_a_router_that_takes_over_reads_the_directory_as_far_as_the_one_before()
     router.asked_for.clear()
     router.restart()
     assert router.asked_for == [MEMBERS.version]
+
+
+SECOND, HOUR, DAY = 1_000, 3_600_000, 86_400_000
+LASTINGS = (1, 50, 3 * SECOND, HOUR, DAY, 21 * DAY, 90 * DAY)
+
+
+def lasting_from_a_millisecond_to_months(router: MemoryRouter) -> list[Dialogue]:
+    """Deals of as many lengths, opened in the opposite order, in one commit."""
+    deals = [between(lasting=lasting, seed=str(lasting)) for lasting in LASTINGS]
+    for deal in reversed(deals):
+        router.append(deal.say("alice"), START)
+    router.step()
+    return deals
+
+
+def timed_out(router: MemoryRouter) -> list[tuple[bytes, int]]:
+    """What has timed out, in order, and when."""
+    return [(event.transaction_id, event.at) for event in router.events() if event.envelope is None]
+
+
+def test_deadlines_from_milliseconds_to_months_are_armed_again_by_each_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handler, "WRITE_EVERY", 2**50)  # else the hourly writing has a timer too
+    router = MemoryRouter(MEMBERS, Limits(remembered=200 * DAY))
+    deals = lasting_from_a_millisecond_to_months(router)
+    for count, deal in enumerate(deals):
+        router.restart()
+        assert router.next_due() == deal.terms.deadline + 1
+        router.append(None, deal.terms.deadline)
+        router.step()
+        assert len(timed_out(router)) == count, "not a moment too early"
+        router.append(None, router.next_due())
+        router.step()
+        assert timed_out(router)[-1] == (deal.id, deal.terms.deadline + 1)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "router-state"])
+def test_a_restart_after_days_ends_what_is_overdue_in_order_and_nothing_else(lost: str) -> None:
+    router = MemoryRouter(MEMBERS)
+    deals = lasting_from_a_millisecond_to_months(router)
+    if lost == "router-state":
+        router.topics.drop(ROUTER_STATE, 0)
+    restarted_at = START + 10 * DAY
+    router.restart()
+    assert router.next_due() < restarted_at, "overdue: the first tick is sent at once"
+    router.append(None, restarted_at)
+    router.step()
+    overdue = [deal for deal, lasting in zip(deals, LASTINGS, strict=True) if lasting < 10 * DAY]
+    assert timed_out(router) == [(deal.id, restarted_at) for deal in overdue]
+    assert all(event.ended.waiting_on == ("bob",) for event in router.events() if event.ended is not None)
+    open_still = {key for key, state in router.transactions().items() if state.outcome is None}
+    assert open_still == {deal.id for deal in deals[len(overdue) :]}
+
+
+def test_what_came_in_time_while_no_router_was_there_counts_days_later() -> None:
+    router = MemoryRouter(MEMBERS)
+    *_, in_time, late = deals = [between(lasting=DAY, seed=seed) for seed in ("silent", "in time", "late")]
+    for deal in deals:
+        router.append(deal.say("alice"), START)
+    router.step()
+    router.append(in_time.say("bob", "FINISH"), START + DAY)
+    router.append(late.say("bob", "FINISH"), START + DAY + 1)
+    router.append(None, START + 10 * DAY)
+    router.restart()
+    router.step()
+    assert [event.ended.outcome for event in router.events() if event.ended is not None] == [
+        "FINISHED",
+        "TIMED_OUT",
+        "TIMED_OUT",
+    ]
+    assert timed_out(router)[0][1] == START + DAY + 1, "by the time of the record that came next"
+    assert [rejection.reason for rejection in router.rejections()] == ["DEADLINE_PASSED"]
