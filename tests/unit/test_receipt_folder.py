@@ -53,7 +53,7 @@ async def test_every_message_of_ours_leaves_a_receipt_that_verifies(
     backbone: MemoryBackbone, folder: parley.ReceiptFolder
 ) -> None:
     async with connected(backbone, folder) as alpha:
-        deal = await alpha.open(["beta"], kind="agreement", deadline=MINUTES, content="shall we?")
+        deal = await alpha.open(["beta"], kind="negotiation", deadline=MINUTES, content="shall we?")
         accepted = await deal.send("well?")
         await deal.finish("never mind")
     for number, message in enumerate(deal.messages):
@@ -70,7 +70,7 @@ async def test_a_receipt_that_comes_again_after_a_restart_changes_nothing(
     backbone: MemoryBackbone, folder: parley.ReceiptFolder
 ) -> None:
     async with connected(backbone, folder) as alpha:
-        deal = await alpha.open(["beta"], kind="agreement", deadline=MINUTES, content="shall we?")
+        deal = await alpha.open(["beta"], kind="negotiation", deadline=MINUTES, content="shall we?")
     path = folder.path(deal.messages[0].message_id)
     before = path.stat()
     async with connected(backbone, folder):
@@ -82,7 +82,7 @@ async def test_one_that_was_never_kept_is_kept_after_a_restart(
     backbone: MemoryBackbone, folder: parley.ReceiptFolder
 ) -> None:
     async with connected(backbone, folder) as alpha:
-        deal = await alpha.open(["beta"], kind="agreement", deadline=MINUTES, content="shall we?")
+        deal = await alpha.open(["beta"], kind="negotiation", deadline=MINUTES, content="shall we?")
     path = folder.path(deal.messages[0].message_id)
     kept = path.read_bytes()
     path.unlink()
@@ -102,7 +102,7 @@ async def test_a_receipt_that_comes_after_we_gave_up_is_kept(
     async with connected(backbone, keep, answer_within=0.01, resend_after=0.01) as alpha:
         backbone.hold = True
         with pytest.raises(TransportError, match="no answer"):
-            await alpha.open(["beta"], kind="agreement", deadline=MINUTES, content="shall we?")
+            await alpha.open(["beta"], kind="negotiation", deadline=MINUTES, content="shall we?")
         backbone.hold = False
         backbone.held = backbone.held[:1]
         backbone.judge()
@@ -116,7 +116,7 @@ async def test_what_cannot_be_kept_ends_the_connection_and_says_why(
     async with connected(backbone, folder) as alpha:
         (tmp_path / "receipts" / "alpha").rmdir()
         with pytest.raises(ParleyError, match="cannot be written"):
-            await alpha.open(["beta"], kind="agreement", deadline=MINUTES, content="shall we?")
+            await alpha.open(["beta"], kind="negotiation", deadline=MINUTES, content="shall we?")
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
