@@ -91,6 +91,10 @@ class Admission:
         """Nothing here waits for a time."""
         return None
 
+    def restored(self, partition: DirectoryPartition, value: Directory) -> None:
+        """Never called: the directory's log is its changelog."""
+        raise NotImplementedError
+
     def assigned(self, partition: DirectoryPartition, committed: int | None, history: History) -> int | None:
         """Read the directory from its log: whatever was admitted stands there, and nothing else counts."""
         directory = Directory(self._registrar)

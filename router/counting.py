@@ -1,19 +1,19 @@
 """What the router counts besides its state: each sender's standing with its quotas, and open transactions by kind and opener.
 
-It all stands in a partition's tally, so it follows the commits. Open transactions are counted anew from the state when a
-pipeline is assigned; what was paid of the rates is forgotten then.
+It all stands in a partition's tally, so it follows the commits. Open transactions are counted anew while the state is
+restored; what was paid of the rates is forgotten then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from parley.schemas import TransactionState
 from router.quotas import Standing
 from streams.tally import Tally
 
-__all__ = ["count", "count_open", "keep_paid", "open_by_kind", "standing_of"]
+__all__ = ["count", "count_change", "keep_paid", "open_by_kind", "standing_of"]
 
 _MESSAGES: Final = "messages/"
 _BYTES: Final = "bytes/"
@@ -39,12 +39,17 @@ def count(tally: Tally, state: TransactionState, change: int) -> None:
     tally.add(_OPENER + terms.parties[state.opener].participant, change)
 
 
-def count_open(tally: Tally, states: Iterable[object]) -> None:
-    """Count those of the states that are open transactions, as committed."""
-    for state in states:
-        if isinstance(state, TransactionState) and state.outcome is None:
-            count(tally, state, 1)
-    tally.commit()
+def count_change(tally: Tally, before: object, after: object) -> None:
+    """Count one that is open after a change and was not before it, or the other way round."""
+    opened, open_now = _is_open(before), _is_open(after)
+    if opened != open_now:
+        state = after if open_now else before
+        assert isinstance(state, TransactionState)
+        count(tally, state, 1 if open_now else -1)
+
+
+def _is_open(state: object) -> bool:
+    return isinstance(state, TransactionState) and state.outcome is None
 
 
 def open_by_kind(tally: Tally) -> Iterator[tuple[str, int]]:

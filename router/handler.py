@@ -42,7 +42,7 @@ from router.core import (
     time_out,
     unproven,
 )
-from router.counting import count, count_open, keep_paid, standing_of
+from router.counting import count, count_change, keep_paid, standing_of
 from router.errors import RecoveryError
 from router.sealed_addresses import SealedAddresses
 from streams.catalogue import DELIVERIES, FIREHOSE, REJECTED
@@ -116,6 +116,10 @@ class Router:
             return None
         return (value.time // WRITE_EVERY + 1) * WRITE_EVERY
 
+    def restored(self, partition: RouterPartition, value: State) -> None:
+        """Count what is open."""
+        count_change(partition.tally, None, value)
+
     def assigned(self, partition: RouterPartition, committed: int | None, history: History) -> int | None:
         """Bring the state up to the firehose's end, which is the truth, and go on after the last record it came from."""
         position = _position(partition)
@@ -136,7 +140,7 @@ class Router:
         if not knows:
             following = max(committed or 0, following)
         self._place(partition, position._replace(ingest_offset=following - 1))
-        count_open(partition.tally, (state for _, state in partition.store.items()))
+        partition.tally.commit()
         _observe(partition)
         return following
 
@@ -163,6 +167,7 @@ class Router:
             after = replay(state, event, data)
             if after is not None and after is not state:
                 store.put(event.transaction_id, after, event.sequence if write_behind else None)
+                count_change(partition.tally, state, after)
             if sequence >= position.sequence:
                 position = follow(position, event, data)
             sequence += 1
@@ -399,3 +404,4 @@ def _event(record: Record) -> tuple[FirehoseEvent, bytes]:
 def _forget(partition: RouterPartition) -> None:
     for key in list(partition.store.keys()):
         partition.store.delete(key)
+    partition.tally.clear()

@@ -133,6 +133,10 @@ class Handler(Entries[V], Protocol[V, D]):
     because after an abort the same records come again.
     """
 
+    def restored(self, partition: Partition[V, D], value: V) -> None:
+        """Called for each entry that the changelog gave back, before ``assigned``; for what is counted besides."""
+        ...
+
     def assigned(self, partition: Partition[V, D], committed: int | None, history: History) -> int | None:
         """Called when the state is restored and before the first record; returns the offset to go on from.
 

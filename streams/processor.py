@@ -30,6 +30,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, cast
 
@@ -411,7 +412,7 @@ class Session(Generic[V, D]):
         if changelog is not None:
             for record in self._reader.read_partition(changelog, index):
                 store.load(cast("bytes", record.key()), record.value())
-            store.loaded()
+            store.loaded(partial(self._handler.restored, partition))
         position = self._handler.assigned(partition, committed, self._reader)
         self._assigned[index] = _Assigned(partition, position or 0)
         if partition.emitted or position != committed or store.is_changed():

@@ -51,6 +51,11 @@ class Tally:
         else:
             numbers.pop(name, None)
 
+    def clear(self) -> None:
+        """Put 0 under every name."""
+        for name in list(self._numbers):
+            self.put(name, 0)
+
     def _set(self, name: str, number: int) -> None:
         if number:
             self._numbers[name] = number

@@ -8,6 +8,7 @@ changelog holds, then asks the handler where to go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from structlog.testing import capture_logs
@@ -208,7 +209,7 @@ class MemoryRouter:
             partition: Partition[State, Delivery] = Partition(index, self._handler)
             for record in self.topics.records(CHANGELOG, index):
                 partition.store.load(record.with_key or b"", record.with_value)
-            partition.store.loaded()
+            partition.store.loaded(partial(self._handler.restored, partition))
             position = self._handler.assigned(partition, committed, self.topics)
             self._partitions.append(partition)
             self._positions.append(position or 0)

@@ -69,6 +69,8 @@ class RunningSums:
     def timer(self, value: Sum) -> int | None:
         return value.closes_at
 
+    def restored(self, partition: SumPartition, value: Sum) -> None: ...
+
     def assigned(self, partition: SumPartition, committed: int | None, history: History) -> int | None:
         return committed
 

@@ -6,10 +6,12 @@ import gc
 
 from prometheus_client import REGISTRY, generate_latest
 
+from router.core import Limits
+from router.handler import Delivery, Router, State
 from router.metrics import OpenTransactions
 from streams.handler import Partition
 from tests.dialogue import Dialogue
-from tests.memory_router import MemoryRouter, members
+from tests.memory_router import ROUTER_KEY, MemoryRouter, members
 
 START = 1_800_000_000_000
 MEMBERS = members("alice", "bob")
@@ -27,6 +29,10 @@ def shown(kind: str) -> float | None:
 
 def due(pipeline: int = 0) -> float | None:
     return REGISTRY.get_sample_value("parley_router_next_due_timestamp_seconds", {"pipeline": str(pipeline)})
+
+
+def a_partition() -> Partition[State, Delivery]:
+    return Partition(7, Router(MEMBERS, ROUTER_KEY, Limits(), lambda _: None))
 
 
 def test_open_transactions_are_shown_by_kind_until_they_end() -> None:
@@ -64,7 +70,7 @@ def test_the_earliest_moment_at_which_time_changes_something_is_shown() -> None:
 
 def test_a_pipeline_that_another_router_has_is_shown_no_more() -> None:
     gauges = OpenTransactions()
-    partition: Partition[bytes, bytes] = Partition(7, lambda _: None)
+    partition = a_partition()
     partition.tally.put("kind/repo", 3)
     gauges.observe(7, partition.tally, START)
     assert [len(gauge.samples) for gauge in gauges.collect()] == [1, 1]
@@ -75,7 +81,7 @@ def test_a_pipeline_that_another_router_has_is_shown_no_more() -> None:
 
 def test_of_very_many_kinds_the_rarest_are_shown_as_one() -> None:
     gauges = OpenTransactions()
-    partition: Partition[bytes, bytes] = Partition(7, lambda _: None)
+    partition = a_partition()
     for number in range(60):
         partition.tally.put(f"kind/{number}", number + 1)
     gauges.observe(7, partition.tally, START)

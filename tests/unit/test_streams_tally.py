@@ -12,12 +12,25 @@ NAMES = st.sampled_from(["a", "b", "c"])
 NUMBERS = st.integers(-2, 2)
 
 
+class NoEntries:
+    """Of a partition whose store stays empty."""
+
+    def encode(self, key: bytes, value: int) -> bytes:
+        raise NotImplementedError
+
+    def decode(self, key: bytes, data: bytes) -> int:
+        raise NotImplementedError
+
+    def timer(self, value: int) -> int | None:
+        raise NotImplementedError
+
+
 class TallyMachine(RuleBasedStateMachine):
     """Through the partition, which is whose commits a tally follows."""
 
     @initialize()
     def begin(self) -> None:
-        self.partition: Partition[int, int] = Partition(0, lambda _: None)
+        self.partition: Partition[int, int] = Partition(0, NoEntries())
         self.now: dict[str, int] = {}
         self.committed: dict[str, int] = {}
         self.saved: tuple[dict[str, int], tuple[int, int]] | None = None
@@ -31,6 +44,11 @@ class TallyMachine(RuleBasedStateMachine):
     def add(self, name: str, number: int) -> None:
         self.partition.tally.add(name, number)
         self.now[name] = self.now.get(name, 0) + number
+
+    @rule()
+    def clear(self) -> None:
+        self.partition.tally.clear()
+        self.now = {}
 
     @precondition(lambda self: self.saved is None)
     @rule()
