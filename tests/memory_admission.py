@@ -33,7 +33,7 @@ class Service:
         self.topics = Topics()
         self.enrolled: list[list[User]] = []
         self.handler = Admission(REGISTRAR.public, OURS, self._enrol, frozenset({"admin"}))
-        self.partition: DirectoryPartition = Partition(0, self.handler.timer)
+        self.partition: DirectoryPartition = Partition(0, self.handler)
         self.restart()
         self.take(signed(entry("registrar", REGISTRAR, "REGISTRAR")))
 
@@ -48,7 +48,7 @@ class Service:
         return directory
 
     def restart(self) -> None:
-        self.partition = Partition(0, self.handler.timer)
+        self.partition = Partition(0, self.handler)
         self.handler.assigned(self.partition, None, self.topics)
 
     def take(self, *requests: bytes, commit: bool = True) -> None:
