@@ -35,7 +35,17 @@ class Timers:
     ``due`` tells when a key wants waking now, None for never.
     """
 
-    __slots__ = ("_buckets", "_due", "_far", "_horizon", "_near", "_order", "_untidied", "not_before")
+    __slots__ = (
+        "_buckets",
+        "_due",
+        "_far",
+        "_first",
+        "_horizon",
+        "_near",
+        "_order",
+        "_untidied",
+        "not_before",
+    )
 
     def __init__(self, due: Callable[[bytes], int | None]) -> None:
         self._due = due
@@ -47,6 +57,8 @@ class Timers:
         self._order: list[int] = []
         self._far = 0
         self._untidied: list[int] = []
+        # The earliest of the buckets, where it was asked for: it is until its key wants waking at another time.
+        self._first: tuple[int, bytes] | None = None
         self.not_before = NEVER
         """No key wants waking before this: the cheapest answer, asked before every record."""
 
@@ -66,6 +78,8 @@ class Timers:
             heapq.heappush(self._order, number)
         bucket += _entry(key)
         self._far += 1
+        if self._first is not None and due < self._first[0]:
+            self._first = (due, key)
 
     def is_due(self, before: int) -> bool:
         """Whether any key wants waking strictly before ``before`` (ms)."""
@@ -76,14 +90,18 @@ class Timers:
         return self.not_before < before
 
     def next_due(self) -> int:
-        """When the next key wants waking, or NEVER; takes as long as there are timers in its bucket."""
+        """When the next key wants waking, or NEVER; seldom takes as long as there are timers in its bucket."""
         self._drop_stale()
         if self._near:
             return self._near[0][0]
-        for number in sorted(self._buckets):
-            if keys := self._current(number):
-                return min(keys.values())
-        return NEVER
+        while self._first is None or self._due(self._first[1]) != self._first[0]:
+            if not self._order:
+                return NEVER
+            current = self._current(self._order[0])
+            self._first = min(((due, key) for key, due in current.items()), default=None)
+            if self._first is None:
+                self._remove(heapq.heappop(self._order))
+        return self._first[0]
 
     def pop(self, before: int, most: int) -> Sequence[tuple[int, bytes]]:
         """The keys that want waking strictly before ``before`` (ms), and when, earliest first; ``most`` at most."""
@@ -128,9 +146,13 @@ class Timers:
         while order and order[0] << _BITS < before:
             number = heapq.heappop(order)
             self._near += ((due, key) for key, due in self._current(number).items())
-            self._far -= sum(1 for _ in _keys(self._buckets.pop(number)))
+            self._remove(number)
             self._horizon = number + 1
+        self._first = None
         heapq.heapify(self._near)
+
+    def _remove(self, number: int) -> None:
+        self._far -= sum(1 for _ in _keys(self._buckets.pop(number)))
 
     def _look_ahead(self) -> None:
         soonest = self._near[0][0] if self._near else NEVER
