@@ -1,7 +1,7 @@
 """The topic `dead-letter` over Kafka, for an operator: reads letters, and puts them back in one Kafka transaction.
 
-What may be put back is `parley.redrive`'s to say; what a letter is, `parley.dead_letters`'s. Besides `parley.kafka` the only module
-of this package that imports the driver.
+What may be put back is `parley.redrive`'s to say; what a letter is, `parley.dead_letters`'s. Besides `parley.kafka` and its parts
+the only module of this package that imports the driver.
 """
 
 from __future__ import annotations

@@ -199,6 +199,7 @@ async def _carry_out(
         key=key,
         registrar=settings.registrar,
         address=settings.address,
+        consumer=None,
     )
     async with connection as me:
         entry = me.directory.entry(settings.participant)

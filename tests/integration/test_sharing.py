@@ -119,4 +119,4 @@ async def test_processes_share_an_inbox_and_a_dead_ones_deals_go_to_another(
         await until(lambda: first.took[-2:] == [held, untaken])
         took = time.monotonic() - killed
         tell(f"what the dead process had went to the other {took:.1f} s after the kill")
-        assert took < SESSION_MS / 1_000 + 6
+        assert took < SESSION_MS / 1_000 + 14

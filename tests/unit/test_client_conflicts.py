@@ -44,7 +44,7 @@ class Both(NamedTuple):
 
 @pytest.fixture
 async def deal(backbone: MemoryBackbone, alpha: Participant, beta: Participant) -> Both:
-    mine = await alpha.open(["beta"], kind="agreement", deadline=MINUTES, content="", finish_rule="ALL")
+    mine = await alpha.open(["beta"], kind="negotiation", deadline=MINUTES, content="", finish_rule="ALL")
     return Both(backbone, mine, await next_of(beta.opened()))
 
 
@@ -156,7 +156,7 @@ async def test_what_was_said_between_others_cannot_be_read_so_nothing_goes_again
     backbone: MemoryBackbone, alpha: Participant, beta: Participant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("parley.deal.CATCHING_UP", 0.05)
-    mine = await alpha.open(["beta", "gamma"], kind="agreement", deadline=MINUTES, content="")
+    mine = await alpha.open(["beta", "gamma"], kind="negotiation", deadline=MINUTES, content="")
     theirs = await next_of(beta.opened())
     with pytest.raises(ConflictError) as refused:
         await race(backbone, mine.send("aside", to=["gamma"]), theirs.send("loud", resend="unless finished"))
