@@ -128,9 +128,9 @@ def test_a_trade_file_is_settled_straight_through_and_what_failed_is_reported(
         assert "SttlmAmt/Amt: ours is 14243.01, theirs 14243.00" in fail["why"]
     # The journal knows it all: nothing is opened again, and there is nothing to wait for.
     capsys.readouterr()
-    trades = str(banks[1].folder / "trades.csv")
+    again_from = str(banks[1].folder / "trades.csv")
     profile = str(banks[1].folder / "parley.toml")
-    assert main(["dvp", "run", trades, "--day", "2026-11-18", "--profile", profile, "--json"]) == 1
+    assert main(["dvp", "run", again_from, "--day", "2026-11-18", "--profile", profile, "--json"]) == 1
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["ending"] for row in again] == ["settled"] * 3 + ["unmatched"]
 
