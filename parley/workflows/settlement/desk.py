@@ -25,6 +25,7 @@ from parley.workflows.settlement.negotiation import next_word, refuse_unknown
 from parley.workflows.settlement.office import Ending, Office, Practice, Settlement
 from parley.workflows.settlement.reading import read_instruction
 from parley.workflows.settlement.steps import ADVICE_STEP, INSTRUCTION_STEP, KIND, Word
+from parley.workflows.settlement.writing import write_instruction
 
 __all__ = ["Desk", "read_opening"]
 
@@ -143,11 +144,23 @@ class Desk:
             found = self._own(said)
         else:
             found = self._matching(said, opening.sender)
+            if found is not None and deal.outcome is not None and not self._committed(deal, found):
+                return (
+                    None  # what ended before our instruction was said in it leaves that free for another deal
+                )
             if found is None and self._practice.refuse_unknown:
                 self._refuse(deal, refuse_unknown(said))
         if found is not None:
             self._enter(found, deal)
         return found
+
+    def _committed(self, deal: Deal, settlement: Settlement) -> bool:
+        """Whether the instruction was said in a deal that the other side opened."""
+        return any(
+            message.content == write_instruction(settlement.ours)
+            for message in deal.messages
+            if message.sender == self._me.participant
+        )
 
     def _own(self, said: SettlementInstruction) -> Settlement | None:
         """Whose opening this is; we made it in an earlier life, or a moment ago."""
