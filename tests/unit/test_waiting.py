@@ -108,7 +108,7 @@ class TestOnTheCommandLine:
         lines = told("alpha", "waiting").splitlines()
         assert [line.split()[0] for line in lines] == ["until", *(line.split()[0] for line in lines[1:])]
         assert str(soon["transaction"]) in lines[1]
-        assert lines[1].endswith("otc        beta (last said: who bids?)")
+        assert " ".join(lines[1].split()).endswith("otc beta (last said: who bids?)")
         assert str(late["transaction"]) in lines[2]
         assert lines[2].endswith("beta (has said nothing)")
 
