@@ -54,6 +54,10 @@ RefuseUnknown = Annotated[
     ),
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report", help="Write what failed to this file (CSV).")]
+Consumer = Annotated[
+    str,
+    typer.Option(help="The name whose place in the inbox this is; two runs at the same time need two."),
+]
 JournalFile = Annotated[
     Path | None,
     typer.Option(
@@ -90,6 +94,7 @@ def submit(
     refuse_unknown: RefuseUnknown = False,
     report: ReportFile = None,
     journal: JournalFile = None,
+    consumer: Consumer = "dvp",
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -103,7 +108,7 @@ def submit(
     settling = _Settling(
         on_day, within, deadline, tolerance, reader, report, journal, refuse_unknown=refuse_unknown
     )
-    settling.settle(profile, password_file, lambda _: instructions, json=json)
+    settling.settle(profile, password_file, consumer, lambda _: instructions, json=json)
 
 
 def run(
@@ -116,6 +121,7 @@ def run(
     refuse_unknown: RefuseUnknown = False,
     report: ReportFile = None,
     journal: JournalFile = None,
+    consumer: Consumer = "dvp",
     profile: ProfileFile = DEFAULT_PROFILE,
     password_file: PasswordFile = None,
     json: Json = False,
@@ -135,7 +141,7 @@ def run(
     def ours(me: Participant) -> Iterable[SettlementInstruction]:
         return tuple(own_side(data, me.directory, me.participant))
 
-    settling.settle(profile, password_file, ours, json=json)
+    settling.settle(profile, password_file, consumer, ours, json=json)
 
 
 class _Settling:
@@ -170,6 +176,7 @@ class _Settling:
         self,
         profile: Path,
         password_file: Path | None,
+        consumer: str,
         instructions: Callable[[Participant], Iterable[SettlementInstruction]],
         *,
         json: bool,
@@ -179,7 +186,7 @@ class _Settling:
         from parley.workflows.settlement.straight_through import settle_all, write_report  # noqa: PLC0415
 
         async def settled(journal: Journal | None) -> tuple[Outcome, ...]:
-            async with connection(profile, password_file) as me:
+            async with connection(profile, password_file, consumer) as me:
                 return await settle_all(
                     me, instructions(me), self._practice, within=self._within, journal=journal
                 )

@@ -4,6 +4,8 @@ and with a reader what it may read is decrypted.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from parley import redrive
 from parley.cli.output import moment, printable
 from parley.directory import Directory
@@ -18,6 +20,7 @@ from parley.sealed_address import speaker_of
 
 __all__ = ["ACCESS", "Teller", "due_row", "due_text", "purged_line", "purged_row", "said_of"]
 
+_ISO_20022 = "application/vnd.iso20022.sese."
 _VERBS = {"OPEN": "opens", "CONTINUE": "says", "FINISH": "finishes"}
 ACCESS: dict[Access, str] = {
     "CLEAR": "",
@@ -102,9 +105,9 @@ class Teller:
         reading = self._reading(spoken)
         stated = printable(redrive.told_in_words(message) or "", 2_500)
         if self._last is not None:
-            self._last[message.sender] = _said(reading, 60)
+            self._last[message.sender] = _said(message.content_type, reading, 60)
         end = "" if ended is None else f"  [{ended.outcome.lower()}]"
-        return f"{place}  {printable(who, 60)} {verb}: {stated or _said(reading)}{end}"
+        return f"{place}  {printable(who, 60)} {verb}: {stated or _said(message.content_type, reading)}{end}"
 
     def _due(self, name: str) -> str:
         if self._last is None:
@@ -154,17 +157,27 @@ def purged_line(instead: PurgedEvent, record: TransactionRecord, statement: Stat
     return f"{place}  {printable(told_in_words(statement), 2_500)}; digest {instead.digest.hex()}"
 
 
-def _said(reading: Reading, limit: int = 160) -> str:
-    if reading.content is not None:
-        return printable(reading.content.decode("utf-8", "replace"), limit) + ACCESS[reading.access]
-    return "(encrypted)" if reading.problem is None else f"(encrypted: {printable(str(reading.problem))})"
-
-
 def said_of(message: DealMessage, limit: int = 160) -> str:
     """What a message says, for people; at most ``limit`` characters of it."""
     if message.is_readable:
-        return printable(message.text, limit) + ACCESS[message.access]
+        return _text(message.content_type, message.content, limit) + ACCESS[message.access]
     return f"(encrypted: {printable(str(message.problem))})"
+
+
+def _said(content_type: str, reading: Reading, limit: int = 160) -> str:
+    if reading.content is not None:
+        return _text(content_type, reading.content, limit) + ACCESS[reading.access]
+    return "(encrypted)" if reading.problem is None else f"(encrypted: {printable(str(reading.problem))})"
+
+
+def _text(content_type: str, content: bytes, limit: int) -> str:
+    """A settlement's document in a sentence, where the extra for it is installed; everything else as it is."""
+    if content_type.startswith(_ISO_20022):
+        with suppress(ImportError):
+            from parley.workflows.settlement.wording import in_words  # noqa: PLC0415  loads the models
+
+            return printable(in_words(content_type, content), limit)
+    return printable(content.decode("utf-8", "replace"), limit)
 
 
 def due_row(due: Due) -> dict[str, object]:

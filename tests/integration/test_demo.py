@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(420)
 
 TRADES = 30
 REGULATOR = "ecbfdeff"
-SETTLED = "xsd:sese.025.001.11"
+SETTLED = "received. Settled on 2026-11-"
 """What the last word of a trade that settles says."""
 RUN_SECONDS = 300
 

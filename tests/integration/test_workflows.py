@@ -105,7 +105,9 @@ def banks(running_backbone: RunningBackbone, tmp_path_factory: pytest.TempPathFa
     return [Bank(running_backbone, tmp_path_factory.mktemp(name), name) for name in BANKS]
 
 
-def test_a_trade_file_is_settled_straight_through_and_what_failed_is_reported(banks: Sequence[Bank]) -> None:
+def test_a_trade_file_is_settled_straight_through_and_what_failed_is_reported(
+    banks: Sequence[Bank], capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [ROW | {"uti": f"571474TGEMMWANRLN57226111800000{n}"} for n in range(4)]
     otherwise = [*rows[:3], rows[3] | {"settlement_amount": "14243.01"}]
     for bank, trades in zip(banks, (otherwise, rows), strict=True):
@@ -124,8 +126,12 @@ def test_a_trade_file_is_settled_straight_through_and_what_failed_is_reported(ba
             (fail,) = csv.DictReader(file)
         assert fail["trade"] == rows[3]["uti"]
         assert "SttlmAmt/Amt: ours is 14243.01, theirs 14243.00" in fail["why"]
-    # The journal knows it all: nothing is opened again.
-    code, again, _ = ended(banks[1].start(*command))
+    # The journal knows it all: nothing is opened again, and there is nothing to wait for.
+    capsys.readouterr()
+    again_from = str(banks[1].folder / "trades.csv")
+    profile = str(banks[1].folder / "parley.toml")
+    assert main(["dvp", "run", again_from, "--day", "2026-11-18", "--profile", profile, "--json"]) == 1
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["ending"] for row in again] == ["settled"] * 3 + ["unmatched"]
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from parley.cli import main
-from tests.settlement import EXAMPLES
+from parley.cli.telling import Teller
+from parley.schemas import FirehoseEvent, decode
+from parley.workflows.settlement.steps import INSTRUCTION_STEP
+from parley.workflows.settlement.writing import write_instruction
+from tests.settlement import DELIVERY, EXAMPLES
+from tests.synthetic_ledger import Ledger
 
 DAY = ("--day", "2026-11-18")
 GOOD = sorted(map(str, EXAMPLES.glob("*.xml")))
@@ -93,3 +99,23 @@ def test_a_journal_that_is_none_is_left_alone(elsewhere: Path, capsys: pytest.Ca
 
 def test_a_form_is_not_read_where_an_option_is_wrong() -> None:
     assert main(["otc", "capture", "call.txt", "--deadline", "soon"]) == 2
+
+
+class TestADocumentOnTheRecord:
+    @pytest.fixture
+    def event(self) -> FirehoseEvent:
+        ledger = Ledger()
+        ledger.content_type = INSTRUCTION_STEP
+        ledger.open(content=write_instruction(DELIVERY))
+        return decode(ledger.firehose[0][0], FirehoseEvent)
+
+    def test_is_told_to_people_in_a_sentence(self, event: FirehoseEvent) -> None:
+        told = Teller(None).line(event)
+        assert "opens: We commit to deliver 25 FR0000121014 against EUR 14,243.00, on 2026-11-20" in told
+        assert str(Teller(None).row(event)["content"]).startswith("<?xml")
+
+    def test_is_shown_as_it_is_where_the_extra_for_it_is_not_installed(
+        self, event: FirehoseEvent, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "parley.workflows.settlement.wording", None)
+        assert "opens: <?xml" in Teller(None).line(event)

@@ -12,6 +12,8 @@ import pytest
 
 import parley
 from parley.errors import InstructionError
+from parley.schemas import Party as PartyOfTerms
+from parley.schemas import Terms
 from parley.workflows.settlement.advice import Status, read_advice
 from parley.workflows.settlement.desk import Desk, read_opening
 from parley.workflows.settlement.instruction import Chain, Party, SettlementInstruction
@@ -24,6 +26,13 @@ from tests.settlement import DELIVERY, RECEIPT, TODAY
 from tests.two_parties import connected, soon, spoken, until
 
 ON_THE_DAY = Practice(day=lambda _: TODAY, refuse_unknown=True, deadline=timedelta(minutes=5))
+TERMS = Terms(
+    KIND,
+    (PartyOfTerms("bnpa", "bnpa"), PartyOfTerms("sbos", "sbos")),
+    Practice().longest // timedelta(milliseconds=1),
+    1,
+    "ANY",
+)
 MORE_THAN_THE_DEADLINE = 300_001
 WITHIN = timedelta(seconds=0.2)
 
@@ -233,7 +242,11 @@ async def test_a_desk_that_starts_again_goes_on_where_it_was_due(backbone: Memor
             await until(lambda: receiver.settlements[0].negotiation.phase is Phase.COMMITTED)
         async with desk_of(backbone, "bnpa", RECEIPT) as receiver:
             await until(lambda: deliverer.settlements[0].negotiation.phase is Phase.CASH_CONFIRMED)
-    async with desk_of(backbone, "bnpa", RECEIPT) as receiver, desk_of(backbone, "sbos", DELIVERY) as again:
+    patient = ON_THE_DAY._replace(longest=timedelta(seconds=1))  # its own opening binds it all the same
+    async with (
+        desk_of(backbone, "bnpa", RECEIPT, practice=patient) as receiver,
+        desk_of(backbone, "sbos", DELIVERY) as again,
+    ):
         await soon(again.over())
         await soon(receiver.over())
         assert endings(again, receiver) == [Ending.SETTLED] * 2
@@ -289,15 +302,23 @@ class TestAnOpeningThatIsNotWhatItShouldBe:
         assert "mallory is none of the parties" in await self.refused(backbone, "mallory")
 
     @pytest.mark.parametrize(
-        ("parties", "step"),
-        [(("bnpa", "sbos", "ecb"), INSTRUCTION_STEP), (("bnpa", "sbos"), "application/xml")],
+        ("change", "step", "told"),
+        [
+            ({"parties": (*TERMS.parties, PartyOfTerms("ecb", "ecb"))}, INSTRUCTION_STEP, "between two"),
+            ({"finish_rule": "ALL"}, INSTRUCTION_STEP, "either of whom ends it"),
+            ({}, "application/xml", "by application/vnd.iso20022.sese.023"),
+            ({"deadline": TERMS.deadline + 1}, INSTRUCTION_STEP, "further off than the 7 days"),
+        ],
     )
-    def test_such_as_one_with_a_third_party_or_of_another_type(
-        self, backbone: MemoryBackbone, parties: tuple[str, ...], step: str
+    def test_such_as_one_on_terms_that_nobody_settles_on(
+        self, backbone: MemoryBackbone, change: dict[str, object], step: str, told: str
     ) -> None:
         opening = spoken(0, "bnpa", step, write_instruction(RECEIPT), "OPEN")
-        with pytest.raises(InstructionError, match="opened between two parties, by"):
-            read_opening(opening, parties, backbone.directory)
+        longest = Practice().longest
+        good = opening._replace(content_type=INSTRUCTION_STEP)
+        assert read_opening(good, TERMS, backbone.directory, longest) == RECEIPT
+        with pytest.raises(InstructionError, match=told):
+            read_opening(opening, TERMS._replace(**change), backbone.directory, longest)  # type: ignore[arg-type]
 
     async def test_such_as_one_that_expands_entities(self, backbone: MemoryBackbone) -> None:
         hostile = b'<!DOCTYPE a [<!ENTITY b "c">]><Document>&b;</Document>'

@@ -121,6 +121,18 @@ async def test_who_lets_it_time_out_is_named_with_how_far_it_was(backbone: Memor
     assert outcome.why == "waited for sbos, after the receiver's instruction"
 
 
+async def test_a_deal_that_timed_out_before_we_came_leaves_our_delivery_free_for_the_next(
+    backbone: MemoryBackbone,
+) -> None:
+    missed = asyncio.create_task(settled(backbone, "bnpa", RECEIPT))
+    await until(lambda: bool(backbone.pipelines[0].firehose))
+    backbone.pass_time(MORE_THAN_THE_DEADLINE)
+    assert (await soon(missed))[0].ending is Ending.TIMED_OUT
+    again = replace(RECEIPT, transaction_id="R-again")
+    sides = await soon(asyncio.gather(settled(backbone, "sbos", DELIVERY), settled(backbone, "bnpa", again)))
+    assert [outcome.ending for (outcome,) in sides] == [Ending.SETTLED] * 2
+
+
 async def test_a_delivery_that_nobody_opens_fails_in_time(backbone: MemoryBackbone) -> None:
     (outcome,) = await soon(settled(backbone, "sbos", DELIVERY, within=timedelta(seconds=0.1)))
     assert outcome.ending is Ending.NOT_INSTRUCTED

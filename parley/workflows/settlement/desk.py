@@ -9,13 +9,13 @@ are open, folds what was said in them, and goes on where it is due.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 
 from parley.client import Participant
 from parley.deal import Deal, DealMessage, InboxEvent, Unverified
 from parley.directory import Directory
 from parley.errors import DirectoryError, EncryptionError, InstructionError, RefusedError, SettlementError
+from parley.schemas import Terms
 from parley.workflows.settlement.advice import NO_REFERENCE, write_refusal
 from parley.workflows.settlement.checks import check
 from parley.workflows.settlement.counterparties import speaks_for
@@ -25,6 +25,7 @@ from parley.workflows.settlement.negotiation import next_word, refuse_unknown
 from parley.workflows.settlement.office import Ending, Office, Practice, Settlement
 from parley.workflows.settlement.reading import read_instruction
 from parley.workflows.settlement.steps import ADVICE_STEP, INSTRUCTION_STEP, KIND, Word
+from parley.workflows.settlement.writing import write_instruction
 
 __all__ = ["Desk", "read_opening"]
 
@@ -131,21 +132,35 @@ class Desk:
         opening = deal.messages[0] if deal.messages else None
         if opening is None or opening.sequence != 0:
             return None
+        own = opening.sender == self._me.participant
+        longest = timedelta.max if own else self._practice.longest
         try:
-            said = read_opening(opening, deal.parties, self._me.directory)
+            said = read_opening(opening, deal.terms, self._me.directory, longest)
         except SettlementError as error:
-            if opening.sender != self._me.participant:
+            if not own:
                 self._refuse(deal, Word(ADVICE_STEP, write_refusal(NO_REFERENCE, str(error)), finishes=True))
             return None
-        if opening.sender == self._me.participant:
+        if own:
             found = self._own(said)
         else:
             found = self._matching(said, opening.sender)
+            if found is not None and deal.outcome is not None and not self._committed(deal, found):
+                return (
+                    None  # what ended before our instruction was said in it leaves that free for another deal
+                )
             if found is None and self._practice.refuse_unknown:
                 self._refuse(deal, refuse_unknown(said))
         if found is not None:
             self._enter(found, deal)
         return found
+
+    def _committed(self, deal: Deal, settlement: Settlement) -> bool:
+        """Whether the instruction was said in a deal that the other side opened."""
+        return any(
+            message.content == write_instruction(settlement.ours)
+            for message in deal.messages
+            if message.sender == self._me.participant
+        )
 
     def _own(self, said: SettlementInstruction) -> Settlement | None:
         """Whose opening this is; we made it in an earlier life, or a moment ago."""
@@ -265,15 +280,21 @@ class Desk:
             self._all_over.set()
 
 
-def read_opening(opening: DealMessage, parties: Sequence[str], directory: Directory) -> SettlementInstruction:
+def read_opening(
+    opening: DealMessage, terms: Terms, directory: Directory, longest: timedelta
+) -> SettlementInstruction:
     """The instruction that opens a settlement.
 
     Raises:
-        SettlementError: it is none, there are not two parties, or its sender is none of the parties that it is of.
+        SettlementError: it is none, its terms are none to settle on, or its sender is none of the parties that it is of.
 
     """
-    if len(parties) != 2 or opening.content_type != INSTRUCTION_STEP:
-        raise InstructionError(f"a settlement is opened between two parties, by {INSTRUCTION_STEP}")
+    if len(terms.parties) != 2 or terms.finish_rule != "ANY" or opening.content_type != INSTRUCTION_STEP:
+        raise InstructionError(
+            f"a settlement is opened between two parties, either of whom ends it, by {INSTRUCTION_STEP}"
+        )
+    if timedelta(milliseconds=terms.deadline - opening.at) > longest:
+        raise InstructionError(f"the deadline is further off than the {longest} that we bind ourselves for")
     said = read_instruction(opening.content)
     if not speaks_for(directory, opening.sender, said.own):
         raise InstructionError(f"{opening.sender} is none of the parties that the instruction is of")

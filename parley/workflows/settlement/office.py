@@ -47,6 +47,8 @@ class Practice(NamedTuple):
     tolerance: Tolerance = NO_TOLERANCE
     deadline: timedelta = timedelta(hours=1)
     """From each opening of ours."""
+    longest: timedelta = timedelta(days=7)
+    """Of a deadline that a counterparty sets: who has committed to deliver is bound until then."""
     day: Callable[[SettlementInstruction], date] = lambda _: datetime.now(UTC).date()
     """The business day on which an instruction is judged."""
     readers: tuple[str, ...] = ()
