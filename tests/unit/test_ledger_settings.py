@@ -30,7 +30,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lists_are_split_and_times_are_in_milliseconds() -> None:
-    settings = LedgerSettings()  # type: ignore[call-arg]
+    settings = LedgerSettings()
     assert settings.endpoints == ("https://one.example/v3/secret", "https://two.example")
     assert [path.name for path in settings.encryption_keys] == ["new.x25519", "old.x25519"]
     policy = settings.policy()
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv(f"PARLEY_LEDGER_{name}", value)
     with pytest.raises(ValidationError):
-        LedgerSettings()  # type: ignore[call-arg]
+        LedgerSettings()
     monkeypatch.setattr("sys.argv", ["ledger"])
     assert main() == EXIT_SETTINGS
     assert name.lower() in capsys.readouterr().err
