@@ -34,7 +34,17 @@ from parley.workflows.ledger_steps import (
     read_report,
 )
 
-__all__ = ["Next", "Outcome", "attachments", "derived_id", "landings", "next_step", "objections", "report_of"]
+__all__ = [
+    "Next",
+    "Outcome",
+    "attachments",
+    "derived_id",
+    "landings",
+    "next_step",
+    "objections",
+    "report_of",
+    "unseen",
+]
 
 
 class Next(Enum):
@@ -168,6 +178,15 @@ def landings(released: Sequence[Released], look: Look, confirmations: int) -> Ou
         why = "no block held it in time; it may be mined yet"
         found.append(Landing(party, identity, "NOT_MINED", None, None, 0, None, why))
     return Outcome(tuple(found), settled, tuple(unseen))
+
+
+def unseen(released: Sequence[Released]) -> Outcome:
+    """Where released transactions stand while the chain cannot be looked at."""
+    why = "the chain could not be looked at in time; look there yourself"
+    found = (
+        Landing(party, identity, "NOT_MINED", None, None, 0, None, why) for party, identity, _ in released
+    )
+    return Outcome(tuple(found), is_settled=False, unseen=())
 
 
 def derived_id(deal: TransactionId, secret: bytes) -> TransactionId:

@@ -23,7 +23,7 @@ from anchor.ledger.chain import Chain
 from anchor.ledger.checks import Slot, findings
 from anchor.ledger.core import Next, attachments, next_step, objections, report_of
 from anchor.ledger.receipts import Receipts
-from anchor.ledger.watch import Watch
+from anchor.ledger.watch import Watch, slots_of
 from parley.client import Participant
 from parley.deal import Deal, DealMessage, Unverified
 from parley.errors import ParleyError, RefusedError, TransportError
@@ -35,6 +35,7 @@ from parley.workflows.ledger_steps import (
     DELIVERY_KIND,
     READY,
     RELEASE,
+    Broadcast,
     Problem,
     Report,
     digest_of,
@@ -103,6 +104,8 @@ class LedgerDesk:
             ExceptionGroup: of TransportError where the connection is lost; connect again, and nothing is lost.
 
         """
+        for receipt in filter(self._receipts.is_own, self._me.deals):
+            self._reserved_by(receipt)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for deal in self._me.deals:
@@ -251,9 +254,14 @@ class LedgerDesk:
     async def _watch_over(self, receipt: Deal | None) -> None:
         """Broadcast what a receipt opens with, and follow it; there is none where it was opened before and has ended."""
         if receipt is not None:
-            broadcast = read_broadcast(receipt.messages[0].content)
-            slots = await self._watch.begin(receipt, broadcast)
-            self._taken.update(dict.fromkeys(slots, broadcast.deal))
+            await self._watch.begin(receipt, self._reserved_by(receipt))
+
+    def _reserved_by(self, receipt: Deal) -> Broadcast:
+        """What a receipt opens with, its places on the chain kept from other deals."""
+        broadcast = read_broadcast(receipt.messages[0].content)
+        if receipt.outcome is None:
+            self._taken.update(dict.fromkeys(slots_of(broadcast), broadcast.deal))
+        return broadcast
 
     def _settled(self, slots: Sequence[Slot]) -> None:
         for slot in slots:

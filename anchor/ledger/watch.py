@@ -13,7 +13,7 @@ from anchor.errors import ChainError, TransactionError
 from anchor.ledger import metrics
 from anchor.ledger.chain import Chain
 from anchor.ledger.checks import Slot
-from anchor.ledger.core import Outcome, landings
+from anchor.ledger.core import Outcome, landings, unseen
 from anchor.ledger.transactions import ChainTransaction, read_transaction
 from parley.client import Participant
 from parley.deal import Deal
@@ -30,7 +30,7 @@ from parley.workflows.ledger_steps import (
 )
 from streams.crashpoint import crash_point
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "slots_of"]
 
 BROADCAST: Final = "ledger.broadcast"
 NODE_REFUSED: Final = "ledger.broadcast.refused"
@@ -67,7 +67,7 @@ class Watch:
         ask: Ask,
         settled: Callable[[Sequence[Slot]], None],
     ) -> None:
-        """``settled`` is told which accounts' nonces are free again, or used up on the chain."""
+        """``settled`` is told which places on the chain a receipt took, when it has ended."""
         self._me = me
         self._chain = chain
         self._confirmations = confirmations
@@ -79,22 +79,21 @@ class Watch:
         """What a node said to a signed transaction that it did not take."""
         self._log = structlog.get_logger()
 
-    async def begin(self, receipt: Deal, broadcast: Broadcast) -> list[Slot]:
-        """Broadcast what a receipt opens with, now and until the chain knows it; gives the places on the chain that it takes."""
-        if (known := self._watched.get(receipt.id)) is not None:
-            return _slots(known)
+    async def begin(self, receipt: Deal, broadcast: Broadcast) -> None:
+        """Broadcast what a receipt opens with, now and until the chain knows it; that it is begun before changes nothing."""
+        if receipt.id in self._watched or receipt.outcome is not None:
+            return
         transactions = tuple(read_transaction(each.raw) for each in broadcast.transactions)
         watched = self._watched[receipt.id] = _Watched(receipt, broadcast, transactions)
         metrics.UNSETTLED.set(len(self._watched))
         await self._round([watched])
-        return _slots(watched)
 
     def forget(self, receipt: TransactionId) -> None:
         """The transaction has ended, however it did."""
         watched = self._watched.pop(receipt, None)
         metrics.UNSETTLED.set(len(self._watched))
         if watched is not None:
-            self._settled(_slots(watched))
+            self._settled(slots_of(watched.broadcast))
 
     async def run(self) -> None:
         """Look at everything that is released, again and again."""
@@ -112,8 +111,8 @@ class Watch:
             standings = [landings(each.broadcast.transactions, look, self._confirmations) for each in watched]
             for each, outcome in zip(watched, standings, strict=True):
                 await self._broadcast(each, outcome)
-        except ChainError:
-            return  # the next round looks again
+        except ChainError:  # the next round looks again, where there is time
+            standings = [unseen(each.broadcast.transactions) for each in watched]
         async with asyncio.TaskGroup() as tellings:
             for each, outcome in zip(watched, standings, strict=True):
                 if outcome.is_settled or self._is_overdue(each.receipt):
@@ -184,5 +183,7 @@ class Watch:
         return landing._replace(detail=f"{landing.detail}; {told}")
 
 
-def _slots(watched: _Watched) -> list[Slot]:
-    return [(transaction.account, transaction.nonce) for transaction in watched.transactions]
+def slots_of(broadcast: Broadcast) -> list[Slot]:
+    """The places on the chain that are taken by what was broadcast."""
+    read = (read_transaction(each.raw) for each in broadcast.transactions)
+    return [(transaction.account, transaction.nonce) for transaction in read]

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from deploy.backbone import REGISTRAR, Backbone, Participant
+from deploy.backbone import LEDGER, REGISTRAR, Backbone, Participant
 from deploy.demo.folder import DemoFolder
 from deploy.demo.orders import Account, Orders, orders_for, write, write_instructions
 from deploy.demo.reference import Institution, Trade, sides
@@ -158,7 +158,7 @@ class Venue:
             quotas=self._stack.client_quotas,
         )
         self._backbone = backbone
-        for name in (REGISTRAR, "router", "blockbuilder"):
+        for name in (REGISTRAR, "router", "blockbuilder", LEDGER):
             backbone.key(name)
         _ = backbone.admission_key
         account = anchoring_account(self._folder.stack)

@@ -319,6 +319,15 @@ class TestTheChainsWord:
             receipt = await chain_receipt(await anext(alice.opened()), ours)
             assert [landing.outcome for landing in receipt.transactions] == ["NOT_MINED", "NOT_MINED"]
 
+    async def test_is_told_in_time_also_where_the_chain_is_away(self, world: LedgerWorld) -> None:
+        async with world.serving(give_up_after=100_000), world.parties() as (alice, bob):
+            ours = await self.released(world, alice, bob)
+            world.chain.is_away = True
+            world.backbone.pass_time(91_000)
+            receipt = await chain_receipt(await anext(alice.opened()), ours)
+            assert {landing.outcome for landing in receipt.transactions} == {"NOT_MINED"}
+            assert "could not be looked at" in receipt.transactions[0].detail
+
     async def test_is_broadcast_again_where_the_chain_lost_it(self, world: LedgerWorld) -> None:
         async with world.serving(), world.parties() as (alice, bob):
             ours = await self.released(world, alice, bob)
