@@ -1,5 +1,5 @@
-"""A router with many transactions at once against a naive model of each: finish rules, conflicts, and deadlines from a
-millisecond to months, with commits, rollbacks, deaths and restarts in between, some of them after days.
+"""A router with many transactions at once against a naive model of each: finish rules, conflicts, a kind's steps, quotas of open
+transactions, and deadlines from a millisecond to months, with commits, rollbacks, deaths and restarts, some after days.
 
 What must come out is foretold record by record when a record is appended; when it is processed, and in how many lives, is
 nobody's business.
@@ -31,6 +31,7 @@ from parley.schemas import (
 )
 from router import handler
 from router.core import Limits
+from router.quotas import Quotas
 from streams.state import NEVER
 from tests.dialogue import sealed, transaction_id
 from tests.lifecycle_model import Model, Said, identity_of
@@ -45,6 +46,11 @@ MEMBERS = members(*PARTIES, "mallory")
 REMEMBERED = 5 * SECOND
 LASTING = (1, 50, 2 * SECOND, HOUR, 3 * DAY, 28 * DAY, 90 * DAY)
 ALMOST_NEVER = 2**50
+OPEN_AT_ONCE = 3
+"""By one opener on one pipeline."""
+OFFER, ACCEPTANCE, REFUSAL = (
+    f"application/vnd.parley.agreement.{step}+json" for step in ("offer", "acceptance", "refusal")
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +107,26 @@ class Deal:
     @property
     def ended_at(self) -> int | None:
         model = self.model
-        return model.said[-1].at if model.finished else model.timed_out_at
+        return model.said[-1].at if model.said and model.finished else model.timed_out_at
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.model.said) and self.ended_at is None
+
+    def is_step(self, message: Message) -> bool:
+        """Whether an agreement's steps admit a message that would count without them: offers in strict turns, until one is
+        accepted by who is due, or refused by anybody.
+        """
+        model = self.model
+        if model.terms.kind != "agreement":
+            return True
+        if not model.said:
+            two, rule = len(model.parties) == 2, model.terms.finish_rule
+            return two and rule == "ANY" and message.content_type == OFFER
+        if message.content_type == REFUSAL:
+            return message.action == "FINISH"
+        turn = message.sender in model.due
+        return turn and message.content_type == (OFFER if message.action == "CONTINUE" else ACCEPTANCE)
 
     @property
     def wakes_at(self) -> int:
@@ -119,7 +144,8 @@ class RouterLife(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.router = MemoryRouter(MEMBERS, Limits(remembered=REMEMBERED), pipelines=PIPELINES)
+        limits = Limits(remembered=REMEMBERED, quotas=Quotas(open_transactions=OPEN_AT_ONCE))
+        self.router = MemoryRouter(MEMBERS, limits, pipelines=PIPELINES)
         self.now = START
         self.deals: list[Deal] = []
         self.events: list[list[Told]] = [[] for _ in range(PIPELINES)]
@@ -139,6 +165,14 @@ class RouterLife(RuleBasedStateMachine):
         (deal,) = (deal for deal in self.deals if deal.id == message.transaction_id)
         model, identity = deal.model, identity_of(message)
         verdict = model.verdict(message, self.now)
+        if verdict == "ACCEPTED" and not deal.is_step(message):
+            verdict = "STEP_NOT_ALLOWED"
+        if (
+            verdict == "ACCEPTED"
+            and not model.said
+            and self.opened_by(message.sender, pipeline) >= OPEN_AT_ONCE
+        ):
+            verdict = "RATE_LIMITED"
         if verdict == "ACCEPTED":
             place = len(self.events[pipeline])
             model.said.append(Said(message, identity, place, Hash(bytes(32)), self.now))
@@ -162,10 +196,16 @@ class RouterLife(RuleBasedStateMachine):
             else:
                 deal.model = Model(deal.model.terms)
 
+    def opened_by(self, opener: str, pipeline: int) -> int:
+        """How many transactions of the opener are open on the pipeline."""
+        return sum(
+            deal.is_open and deal.opening.sender == opener for deal in self.deals if deal.pipeline == pipeline
+        )
+
     def deal(self, data: st.DataObject) -> Deal:
         return data.draw(st.sampled_from(self.deals[-6:]))
 
-    def message(self, deal: Deal, sender: str, action: Action) -> Message:
+    def message(self, deal: Deal, sender: str, action: Action, content_type: str = "") -> Message:
         """What would count next, with content unlike any before; an opening where nothing was said."""
         self.contents += 1
         model = deal.model
@@ -177,31 +217,44 @@ class RouterLife(RuleBasedStateMachine):
             sender=sender,
             action=action,
             terms=None,
+            content_type=content_type or (OFFER if action == "CONTINUE" else ACCEPTANCE),
             content=b"%d" % self.contents,
         )
 
     # What is said.
 
     @rule(
-        rules=st.sampled_from(("ANY", "ALL")),
+        kind=st.sampled_from(("free", "free", "agreement")),
+        opener=st.sampled_from(PARTIES[:2]),
+        content_type=st.sampled_from((OFFER, OFFER, "text/plain")),
+        rules=st.sampled_from(("ANY", "ANY", "ALL")),
         parties=st.sampled_from((PARTIES[:2], PARTIES)),
         pipeline=st.integers(0, PIPELINES - 1),
         lasting=st.sampled_from(LASTING),
         open_for=st.sampled_from((0, 10, HOUR)),
     )
     def open(
-        self, rules: FinishRule, parties: tuple[str, ...], pipeline: int, lasting: int, open_for: int
+        self,
+        kind: str,
+        opener: str,
+        content_type: str,
+        rules: FinishRule,
+        parties: tuple[str, ...],
+        pipeline: int,
+        lasting: int,
+        open_for: int,
     ) -> None:
         identity = transaction_id(f"deal {len(self.deals)}")
         terms = Terms(
-            "free",
+            kind,
             tuple(Party(name, name) for name in parties),
             self.now + lasting,
             self.now + open_for,
             rules,
         )
+        others = tuple(name for name in parties if name != opener)
         opening = Message(
-            identity, pipeline, 0, None, "alice", parties[1:], self.now, "OPEN", terms, "", b"", None, ()
+            identity, pipeline, 0, None, opener, others, self.now, "OPEN", terms, content_type, b"", None, ()
         )
         self.deals.append(Deal(identity, pipeline, Model(terms), opening))
         self.append(pipeline, opening)
@@ -211,6 +264,16 @@ class RouterLife(RuleBasedStateMachine):
         deal = self.deal(data)
         sender = data.draw(st.sampled_from(deal.model.parties))
         self.append(deal.pipeline, self.message(deal, sender, action))
+
+    @rule(
+        data=st.data(),
+        action=st.sampled_from(("CONTINUE", "FINISH")),
+        content_type=st.sampled_from((OFFER, ACCEPTANCE, REFUSAL, "text/plain")),
+    )
+    def take_any_step(self, data: st.DataObject, action: Action, content_type: str) -> None:
+        deal = self.deal(data)
+        sender = data.draw(st.sampled_from(deal.model.parties))
+        self.append(deal.pipeline, self.message(deal, sender, action, content_type))
 
     @rule(data=st.data())
     def both_finish(self, data: st.DataObject) -> None:
@@ -231,7 +294,7 @@ class RouterLife(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.open("ANY", PARTIES[:2], 0, HOUR, HOUR)
+        self.open("free", "alice", "", "ANY", PARTIES[:2], 0, HOUR, HOUR)
 
     @precondition(lambda self: any(deal.model.said for deal in self.deals))
     @rule(data=st.data())
