@@ -535,7 +535,8 @@ def test_timers_of_days_and_weeks_are_armed_again_by_a_restart(sums: Sums) -> No
     topic.add_incremental_config(
         ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
     )
-    for future in AdminClient(sums.connection.client()).incremental_alter_configs([topic]).values():
+    admin = AdminClient(sums.connection.client())  # without a name it would be gone before it has its answer
+    for future in admin.incremental_alter_configs([topic]).values():
         future.result()
     days_ago = time.time_ns() // 1_000_000 - 5 * DAY_MS
     weeks_ahead = days_ago + 60 * DAY_MS
