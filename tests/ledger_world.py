@@ -58,14 +58,14 @@ class FusedTransport(MemoryTransport):
 
 @dataclass
 class LedgerWorld:
-    """``alice`` and ``bob`` have an account each with a hundred ether; ``mallory`` has none."""
+    """``alice`` and ``bob`` have an account each, with a hundred ether."""
 
-    backbone: MemoryBackbone = field(
-        default_factory=lambda: MemoryBackbone(*PARTIES, "mallory", "regulator", SERVICE)
-    )
+    pipelines: int = 1
+    backbone: MemoryBackbone = field(init=False)
     chain: MemoryChain = field(default_factory=MemoryChain)
 
     def __post_init__(self) -> None:
+        self.backbone = MemoryBackbone(*PARTIES, SERVICE, pipelines=self.pipelines)
         for name in PARTIES:
             self.attest(name, caip(wallet(name)))
             self.chain.fund(wallet(name))

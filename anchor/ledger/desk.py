@@ -108,13 +108,17 @@ class LedgerDesk:
             self._reserved_by(receipt)
         try:
             async with asyncio.TaskGroup() as tasks:
-                for deal in self._me.deals:
-                    tasks.create_task(self._go_on(deal))
+                tasks.create_task(self._inherit(tasks))
                 for _ in range(_AT_ONCE):
                     tasks.create_task(self._listen())
                 tasks.create_task(self._watch.run())
         finally:
             self._thread.shutdown(wait=False)
+
+    async def _inherit(self, tasks: asyncio.TaskGroup) -> None:
+        """Go on with the open deals of an earlier life, or of another process of the service that has left."""
+        async for deal in self._me.inherited():
+            tasks.create_task(self._go_on(deal))
 
     async def _listen(self) -> None:
         """Take event after event; one counts as taken when the next is asked for."""

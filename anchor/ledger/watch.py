@@ -17,7 +17,7 @@ from anchor.ledger.core import Outcome, landings, unseen
 from anchor.ledger.transactions import ChainTransaction, read_transaction
 from parley.client import Participant
 from parley.deal import Deal
-from parley.errors import EncryptionError, RefusedError, VerificationError
+from parley.errors import ElsewhereError, EncryptionError, RefusedError, VerificationError
 from parley.identifiers import transaction_text
 from parley.schemas import Head, TransactionId
 from parley.workflows.ledger_steps import (
@@ -159,6 +159,9 @@ class Watch:
                     )
                     return
                 head = error.head
+            except ElsewhereError:  # another process of the service goes on with it
+                self.forget(receipt.id)
+                return
             except (EncryptionError, VerificationError) as error:
                 self._log.error(RECEIPT_REFUSED, receipt=transaction_text(receipt.id), detail=str(error))
                 return

@@ -392,6 +392,18 @@ class TestAfterACrash:
         }
         assert [message.content_type for message in world.receipts()] == [BROADCAST, RECEIPT]
 
+    async def test_another_process_of_the_service_goes_on(self) -> None:
+        world = LedgerWorld(pipelines=2)
+        async with world.parties() as (alice, bob), world.serving(Fuse(3)) as first:
+            ours, theirs = await world.deliveries(alice, bob)
+            async with world.serving():
+                going = asyncio.create_task(self.go(world, ours, theirs))
+                await asyncio.wait([first], timeout=10)
+                assert first.done()
+                await asyncio.wait_for(going, 10)
+                assert (await chain_receipt(await anext(alice.opened()), ours)).is_complete
+        assert [message.content_type for message in world.receipts()] == [BROADCAST, RECEIPT]
+
     async def go(self, world: LedgerWorld, ours: LedgerDelivery, theirs: LedgerDelivery) -> None:
         await ours.attach(ALICES)
         await theirs.attach(BOBS)
