@@ -75,6 +75,7 @@ class Kafka(Server):
         *,
         port: int | None = None,
         heap_mb: int = 512,
+        optimised: bool = False,
         jars: Path = RUNTIME / "kafka",
         start_cache: Path = RUNTIME / "kafka.aot",
         record_start_cache: bool = False,
@@ -85,12 +86,15 @@ class Kafka(Server):
             folder: Where its data, log and passwords lie.
             port: The port for clients; without it the last one if that is free, else any free one.
             heap_mb: Java's largest heap, in MiB.
+            optimised: Compile what runs often once more and better, which takes up to half a core for the first minutes of
+                load and halves the broker's work after them: for a broker that stays.
             jars: The folder of Kafka's jars.
             start_cache: Classes linked and profiled ahead of time; without this file a start takes longer.
             record_start_cache: Write that file when the broker stops, which takes half a minute.
         """
         super().__init__(folder, port)
         self._heap_mb = heap_mb
+        self._optimised = optimised
         self._jars = jars
         self._start_cache = start_cache
         self._record_start_cache = record_start_cache
@@ -135,8 +139,7 @@ class Kafka(Server):
             f"-Xmx{self._heap_mb}m",
             # On two cores a concurrent collector would take one of them from the services.
             "-XX:+UseSerialGC",
-            # So would the optimising compiler, for minutes after each start, and what it makes is hardly faster here.
-            "-XX:TieredStopAtLevel=1",
+            *([] if self._optimised else ["-XX:TieredStopAtLevel=1"]),
             *cache,
             # Errors only: an unusable cache is no event, the broker just starts more slowly.
             "-Xlog:disable",

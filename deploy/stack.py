@@ -41,6 +41,8 @@ class StackSettings(BaseSettings):
     postgres_port: int | None = Field(default=None, ge=1, le=65_535)
     anvil_port: int | None = Field(default=None, ge=1, le=65_535)
     kafka_heap_mb: int = Field(default=512, ge=256)
+    kafka_optimised: bool = True
+    """Whether the broker's code is compiled for a long life, rather than for a short one (see deploy.kafka)."""
     block_seconds: int = Field(default=1, ge=1)
     postgres: bool = True
     """Whether there is a database at all; nothing on the record needs one."""
@@ -95,7 +97,12 @@ class Stack:
 
     def __init__(self, folder: StackFolder, settings: StackSettings) -> None:
         self.folder = folder
-        self.kafka = Kafka(folder, port=settings.kafka_port, heap_mb=settings.kafka_heap_mb)
+        self.kafka = Kafka(
+            folder,
+            port=settings.kafka_port,
+            heap_mb=settings.kafka_heap_mb,
+            optimised=settings.kafka_optimised,
+        )
         self.postgres = Postgres(folder, port=settings.postgres_port) if settings.postgres else None
         self.anvil = Anvil(folder, port=settings.anvil_port, block_seconds=settings.block_seconds)
         self.client_quotas = settings.client_quotas

@@ -37,5 +37,7 @@ def anvil(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Anvil]:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """All three as one; ``stack.endpoints`` says where, ``stack.endpoints.admin`` is Kafka's super user."""
-    with Stack(StackFolder(tmp_path_factory.mktemp("stack")), StackSettings(flush=False)) as running:
+    with Stack(
+        StackFolder(tmp_path_factory.mktemp("stack")), StackSettings(flush=False, kafka_optimised=False)
+    ) as running:
         yield running

@@ -77,7 +77,7 @@ class Venue:
         self._sides = sides()
         self._pace = pace
         self._step = step
-        self._stack = Stack(folder.stack, StackSettings(postgres=False))
+        self._stack = Stack(folder.stack, StackSettings(postgres=False, kafka_optimised=False))
         self._running = ExitStack()
         self._backbone: Backbone | None = None
         self._services: dict[str, Services] = {}

@@ -16,7 +16,7 @@ from rich.table import Table
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
 from tests.bench.floor import verifications_per_second
-from tests.bench.latency import inbox_latency
+from tests.bench.latency import Latency, inbox_latency
 from tests.bench.privacy import private_costs
 from tests.bench.projection import projected
 from tests.bench.sealing import merkle_leaves_per_second, sealed_per_second
@@ -80,7 +80,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="parley-bench-") as folder:
         stack = StackFolder(Path(folder))
         say("starting the broker")
-        with Kafka(stack) as kafka:
+        with Kafka(stack, optimised=True) as kafka:
             venue = Venue(stack, kafka)
             venue.provision()
             sent = _routing(venue, messages, warm_up, found, say)
@@ -109,11 +109,21 @@ def _routing(
         floors.append((before + verifications_per_second()) / 2)
         found[ratio] = found[name] / floors[-1]
 
+    def latency(messages: int, seed: str) -> Latency:
+        nonlocal sent
+        prepared = load(messages, seed)
+        sent += len(prepared)
+        with venue.running(venue.service("delivery", 0)):
+            venue.deliveries_drained()
+            return inbox_latency(venue, prepared, STEADY_PER_SECOND)
+
     with venue.routers(2):
         say("warming up")
-        prepared = load(warm_up, "warm-up")
-        sent += len(prepared)
-        venue.routed_per_second(prepared)
+        for part in range(3):
+            prepared = load(warm_up // 6, f"warm-up-{part}")
+            sent += len(prepared)
+            venue.routed_per_second(prepared)
+            latency(warm_up // 6, f"warm-up-steady-{part}")
         say("two routers")
         routed("router_per_second", "router_ratio", "two")
         say("two routers, every append flushed")
@@ -121,12 +131,7 @@ def _routing(
         routed("router_flushed_per_second", "router_ratio_flushed", "flushed")
         venue.durable(False)
         say("latency at a steady rate")
-        with venue.running(venue.service("delivery", 0)):
-            venue.deliveries_drained()
-            prepared = load(STEADY_PER_SECOND * 11, "steady")
-            sent += len(prepared)
-            latency = inbox_latency(venue, prepared, STEADY_PER_SECOND)
-        found["inbox_p50_ms"], found["inbox_p99_ms"] = latency
+        found["inbox_p50_ms"], found["inbox_p99_ms"] = latency(STEADY_PER_SECOND * 11, "steady")
     say("one router")
     with venue.routers(1):
         routed("router_one_per_second", "router_one_ratio", "one")
@@ -138,7 +143,7 @@ def main() -> None:
     """Measure, tell people, and write the result for machines."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--messages", type=int, default=60_000, help="messages of each routing measurement")
-    parser.add_argument("--warm-up", type=int, default=60_000, help="messages before the first")
+    parser.add_argument("--warm-up", type=int, default=120_000, help="messages before the first")
     parser.add_argument(
         "--open", type=int, default=200_000, help="open transactions whose memory and restoring are measured"
     )

@@ -239,7 +239,7 @@ class TestNothingOfANegotiationInClear:
 
     def test_stands_in_any_topic(self, finished: Finished, phrases: list[bytes]) -> None:
         seen: dict[str, list[bytes]] = {}
-        with Stack(finished.folder.stack, StackSettings(postgres=False)) as stack:
+        with Stack(finished.folder.stack, StackSettings(postgres=False, kafka_optimised=False)) as stack:
             admin = stack.endpoints.admin
             reader = Reader(admin)
             topics = AdminClient(admin.client()).list_topics(timeout=30).topics

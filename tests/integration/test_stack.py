@@ -56,7 +56,7 @@ class TwoLives:
 @pytest.fixture(scope="module")
 def two_lives(started_programs: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> TwoLives:
     folder = StackFolder(tmp_path_factory.mktemp("two-lives"))
-    settings, account = StackSettings(flush=False), "0x" + "7" * 40
+    settings, account = StackSettings(flush=False, kafka_optimised=False), "0x" + "7" * 40
     with Stack(folder, settings) as stack:
         create_topic(stack.kafka, "kept")
         with psycopg.connect(stack.endpoints.postgres_dsn or "") as connection:
@@ -235,7 +235,7 @@ class TestRestart:
             Stack(stack.folder, StackSettings()).start()
 
     def test_finds_what_was_acknowledged_before_a_power_cut(self, folder: StackFolder) -> None:
-        settings = StackSettings(flush=True)
+        settings = StackSettings(flush=True, kafka_optimised=False)
         stack = Stack(folder, settings)
         stack.start()
         create_topic(stack.kafka, "kept")
@@ -292,7 +292,7 @@ class TestDeath:
         await_condition(lambda: not record.alive())
 
     def test_of_a_server_is_told_with_the_end_of_its_log(self, folder: StackFolder) -> None:
-        with Stack(folder, StackSettings(postgres=False, flush=False)) as stack:
+        with Stack(folder, StackSettings(postgres=False, flush=False, kafka_optimised=False)) as stack:
             stack.check()
             os.kill(stack.kafka.process.pid, signal.SIGKILL)
             await_condition(lambda: stack.kafka.process.exit_code is not None)
