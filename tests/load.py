@@ -1,11 +1,12 @@
-"""A load of dialogues on a real broker at a bounded rate; counts what the broker acknowledged and judges nothing."""
+"""A load of dialogues on a real broker at a bounded rate; remembers what the broker acknowledged and judges nothing."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple, Self
 
 from confluent_kafka import KafkaError, Producer
@@ -43,7 +44,7 @@ class Load:
         """``messages`` is how many there are at least, ``rate`` how many a second at most."""
         self.began_at = time.time_ns() // 1_000_000
         self.least = messages
-        self.acknowledged = 0
+        self.acknowledged: dict[tuple[int, int], bytes] = {}
         self._finishing = threading.Event()
         self._failures: list[KafkaError] = []
         self._banks, self._pipelines, self._rate = banks, pipelines, rate
@@ -61,8 +62,8 @@ class Load:
         load._thread.start()
         return load
 
-    def finish(self) -> int:
-        """Open no more dialogues and wait until all is written; how many records the broker acknowledged, which is all."""
+    def finish(self) -> Mapping[tuple[int, int], bytes]:
+        """Open no more dialogues and wait until all is written; what the broker acknowledged, by pipeline and offset: all."""
         self._finishing.set()
         self._thread.join(120)
         assert not self._thread.is_alive()
@@ -72,16 +73,16 @@ class Load:
     def _run(self) -> None:
         began = time.monotonic()
         for number, (pipeline, record) in enumerate(self._lines()):
-            self._producer.produce(INGEST, record, None, pipeline, on_delivery=self._report)
+            self._producer.produce(INGEST, record, None, pipeline, on_delivery=partial(self._report, record))
             self._producer.poll(0)
             ahead = number / self._rate - (time.monotonic() - began)
             if ahead > 0.005:
                 time.sleep(ahead)
         self._producer.flush(60)
 
-    def _report(self, error: KafkaError | None, _: KafkaRecord) -> None:
+    def _report(self, value: bytes, error: KafkaError | None, record: KafkaRecord) -> None:
         if error is None:
-            self.acknowledged += 1
+            self.acknowledged[record.partition() or 0, record.offset() or 0] = value
         else:
             self._failures.append(error)
 

@@ -18,13 +18,13 @@ from deploy.process import ChildProcess
 
 __all__ = ["Blow", "Fate", "Launch", "Torment", "fates"]
 
-STARTED, AT_WORK = "started", "at work"
-_HARMLESS = (STARTED, AT_WORK, "went on")
+STARTED, AT_WORK, WENT_ON = "started", "at work", "went on"
+_HARMLESS = (STARTED, AT_WORK, WENT_ON)
 _LOOK_SECONDS = 0.05
-_START_SECONDS = 120.0
+_START_SECONDS = 60.0
 _PROBE_SECONDS = 0.01
 _PLACES_SECONDS = 120.0
-"""How much longer it may take until everybody has died at each of its places."""
+"""How much longer it may take until everybody has died at each of its places, on a machine with time to spare."""
 
 Launch = Callable[[str], tuple[ChildProcess, Callable[[], bool]]]
 """Starts the process, to die at the place given (``PARLEY_CRASH_AT``; none: to live); also gives what tells that it is at work."""
@@ -59,16 +59,16 @@ class Blow(NamedTuple):
 _SPARED = Fate("", early=False, lasting=math.inf, suspended=False, away=0.0)
 
 
-def fates(seed: str, victim: str, places: Sequence[str]) -> Iterator[Fate]:
+def fates(seed: str, victim: str, places: Sequence[str], longest: float, *, suspends: bool) -> Iterator[Fate]:
     """The lives of a process, without end: at each place it dies once, and in between at any moment.
 
-    Of five blows one meets a process that starts, and one suspends; of five absences two are such that others have to notice.
+    A life is at most ``longest`` seconds of work. Of five blows one meets a process that starts, and one suspends; of five absences two are such that others have to notice.
     """
     chance = random.Random(f"{seed}/{victim}")
     left = chance.sample(places, len(places))
     while True:
-        early, suspended = chance.random() < 0.2, chance.random() < 0.2
-        lasting = chance.uniform(0.2, 2) if early else chance.uniform(0.5, 6)
+        early, suspended = chance.random() < 0.2, suspends and chance.random() < 0.2
+        lasting = chance.uniform(0.2, 2) if early else chance.uniform(0.5, longest)
         yield Fate("", early, lasting, suspended, _away(chance))
         if left and not suspended:  # what goes on cannot be told where to die
             yield Fate(left.pop(), early=False, lasting=math.inf, suspended=False, away=_away(chance))
@@ -91,6 +91,7 @@ class Victim:
         self._fate = next(plan)
         self._at_work: Callable[[], bool] | None = None
         """Asked until it is, while the process starts."""
+        self._resting = False
         self._back_at: float | None = None
         """When it comes back; ``None`` while it is there."""
         self._ends_at = time.monotonic() + self._fate.lasting
@@ -104,7 +105,7 @@ class Victim:
         now, fate = time.monotonic(), self._fate
         if self._back_at is not None:
             if now >= self._back_at:
-                yield from self._bring_back(next(self._plan))
+                yield from self._bring_back(_SPARED if self._resting else next(self._plan))
             return
         if self.process.exit_code is not None:
             self._back_at = now + fate.away
@@ -131,7 +132,7 @@ class Victim:
     def _bring_back(self, fate: Fate) -> Iterator[str]:
         if self._fate.suspended:
             os.killpg(self.process.pid, signal.SIGCONT)
-            yield "went on"
+            yield WENT_ON
         else:
             self.process, self._at_work = self._launch(fate.place)
             yield STARTED
@@ -140,22 +141,17 @@ class Victim:
         waits = self._at_work is not None and not fate.early
         self._ends_at = math.inf if waits else time.monotonic() + fate.lasting
 
-    def spare(self) -> Iterator[str]:
-        """Have it alive from here on, whatever was planned."""
-        if self._back_at is None and self.process.exit_code is not None:
-            self._back_at = 0.0
-            yield self._ending()
-        elif self._back_at is None and self._fate.place:
-            self._back_at = 0.0
-            self.process.kill()
-            yield "killed"
-        if self._back_at is not None:
-            yield from self._bring_back(_SPARED)
-        self._fate, self._ends_at = _SPARED, math.inf
+    def rest(self) -> None:
+        """Strike it no more, but let it die where it was told to; whenever it comes back, it stays."""
+        self._resting = True
+        if self._back_at is None and not self._fate.place:
+            self._fate, self._ends_at = _SPARED, math.inf
 
     def expose(self) -> None:
-        """Strike one that was spared at once, and go on with its plan."""
-        self._ends_at = time.monotonic()
+        """Strike one that rested at once, and go on with its plan."""
+        self._resting = False
+        if not self._fate.place and self._back_at is None:
+            self._fate, self._ends_at = _SPARED._replace(lasting=0.0), time.monotonic()
 
 
 class Torment:
@@ -170,11 +166,19 @@ class Torment:
         self._needed = self._took = 0.0
 
     def add(
-        self, name: str, process: ChildProcess, launch: Launch, places: Sequence[str] = (), *, rests: bool
+        self,
+        name: str,
+        process: ChildProcess,
+        launch: Launch,
+        places: Sequence[str] = (),
+        *,
+        rests: bool,
+        longest: float,
+        suspends: bool = True,
     ) -> None:
         """Have a process that is at work struck from now on; ``launch`` begins its further lives."""
         self._places |= {(name, place) for place in places}
-        plan = fates(self._seed, name, places)
+        plan = fates(self._seed, name, places, longest, suspends=suspends)
         self._victims.append(Victim(name, process, launch, plan, rests=rests))
 
     def run(self, seconds: float) -> None:
@@ -182,7 +186,8 @@ class Torment:
         began = time.monotonic()
         resting, probed_at = False, began
         while (now := time.monotonic()) < began + seconds or self._left():
-            assert now < began + seconds + _PLACES_SECONDS, f"nobody died at {self._left()}"
+            patience = seconds + _PLACES_SECONDS * self.slowness
+            assert now < began + patience, f"nobody died at {self._left()}; {self.told()}"
             if (second_half := (now - began) // self._half % 2 == 1) != resting:
                 resting = second_half
                 self._let_rest(resting)
@@ -191,15 +196,17 @@ class Torment:
                 probed_at = now
                 self._probe()
         for victim in self._victims:
-            self._note(victim, victim.spare())
+            victim.rest()
         while not all(victim.is_at_work for victim in self._victims):
-            assert time.monotonic() < now + _START_SECONDS, f"not at work again: {self.told()}"
+            assert time.monotonic() < now + _START_SECONDS * self.slowness, (
+                f"not at work again: {self.told()}"
+            )
             self._look()
 
     def _let_rest(self, resting: bool) -> None:
         for victim in self._victims:
             if victim.rests and resting:
-                self._note(victim, victim.spare())
+                victim.rest()
             elif victim.rests:
                 victim.expose()
 
@@ -231,12 +238,19 @@ class Torment:
         return self._places - {(blow.victim, blow.what.removeprefix("died at ")) for blow in self.blows}
 
     def moments(self, *victims: str) -> list[int]:
-        """When one of these died, was suspended, or went on after that; in ms."""
-        return [
-            blow.at
-            for blow in self.blows
-            if blow.victim.startswith(victims) and blow.what not in (STARTED, AT_WORK)
-        ]
+        """When one of these died, was suspended, or went on after that, and when one was started while all were gone; in ms."""
+        moments = []
+        there = {victim.name for victim in self._victims if victim.name.startswith(victims)}
+        for at, victim, what in self.blows:
+            if not victim.startswith(victims):
+                continue
+            if what in (AT_WORK, WENT_ON):
+                there.add(victim)
+            elif what != STARTED:
+                there.discard(victim)
+            if what not in (STARTED, AT_WORK) or (what == STARTED and not there):
+                moments.append(at)
+        return moments
 
     def starts(self, *victims: str) -> list[int]:
         """How long each start of these took, of those that came to work; in ms."""

@@ -1,7 +1,7 @@
 """A bank's application that may die at any moment: opens deals, answers what comes, and keeps a journal of what it was told.
 
 Run as a process of its own: ``python -m tests.trading``, told by the environment (see `Desk`). It goes on by itself where an
-earlier life was killed: what is due is seen from the open deals, and what was not acknowledged comes again.
+earlier life was killed: the open deals are inherited, and what was not acknowledged comes again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import parley
 from parley.client import Participant
 from parley.deal import Accepted, Deal, Received, TimedOut
-from parley.errors import RefusedError
+from parley.errors import ElsewhereError, RefusedError
 from parley.grants import KeyRing
 from parley.identifiers import transaction_text
 from parley.kafka import KafkaAccess, KafkaTransport
@@ -73,6 +73,7 @@ class Desk:
             key=signing_key(self.bank),
             registrar=bytes.fromhex(self.registrar),
             decryptor=KeyRing([encryption_key(self.bank)]),
+            answer_within=600,
         )
 
 
@@ -146,8 +147,7 @@ class Trading:
     async def run(self) -> None:
         """Trade until killed."""
         async with asyncio.TaskGroup() as tasks:
-            for deal in self._me.deals:
-                tasks.create_task(self._answer(deal))
+            tasks.create_task(self._go_on(tasks))
             tasks.create_task(self._open_deals(tasks))
             async for event in self._me.inbox():
                 if isinstance(event, Received):
@@ -157,6 +157,10 @@ class Trading:
                     self._journal.write("timed out", transaction_text(event.deal.id), event.waiting_on)
                 else:
                     self._journal.write("unverified", str(event.error))
+
+    async def _go_on(self, tasks: asyncio.TaskGroup) -> None:
+        async for deal in self._me.inherited():
+            tasks.create_task(self._answer(deal))
 
     async def _open_deals(self, tasks: asyncio.TaskGroup) -> None:
         others = self._desk.counterparties.split(",")
@@ -201,9 +205,14 @@ class Trading:
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """Note a refusal and go on: what came first is read next, and what is late is late."""
+        """Note a refusal and go on: what came first is read next, and what is late is late.
+
+        A life that begins while the one before is not missed yet has to wait for its deals.
+        """
         try:
             yield
+        except ElsewhereError:
+            return
         except RefusedError as error:
             self._journal.write("refused", error.rejection.message_id.hex(), error.reason)
 

@@ -532,9 +532,10 @@ def test_timers_survive_a_restart(sums: Sums) -> None:
 def test_timers_of_days_and_weeks_are_armed_again_by_a_restart(sums: Sums) -> None:
     """The log is told the time, so that a processor that was away for days finds what has long been due, and what is not yet."""
     topic = ConfigResource(ConfigResource.Type.TOPIC, f"{sums.topics}.input")
-    topic.add_incremental_config(
-        ConfigEntry("message.timestamp.type", "CreateTime", incremental_operation=AlterConfigOpType.SET)
-    )
+    told = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(90 * DAY_MS)}
+    for name, value in told.items():
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        topic.add_incremental_config(entry)
     admin = AdminClient(sums.connection.client())  # without a name it would be gone before it has its answer
     for future in admin.incremental_alter_configs([topic]).values():
         future.result()
