@@ -41,7 +41,9 @@ def test_nothing_is_found_wrong_with_a_sound_instruction(instruction: Settlement
 def test_an_advice_tells_what_was_written(instruction: SettlementInstruction, code: str, text: str) -> None:
     told = write_advice(instruction, Status.UNMATCHED, [Reason(code, text), Reason("DMON")])
     expected = (Reason(code, text), Reason("DMON"))
-    assert read_advice(told) == StatusAdvice(instruction.transaction_id, Status.UNMATCHED, expected)
+    assert read_advice(told) == StatusAdvice(
+        instruction.transaction_id, Status.UNMATCHED, expected, instruction.amount
+    )
 
 
 @slow_to_draw
