@@ -286,6 +286,7 @@ class _Projection:
                 value.reason,
                 value.retriable,
                 _text(value.detail),
+                value.retry_at,
             )
         )
         return self._counted(record)

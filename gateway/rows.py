@@ -92,6 +92,7 @@ class RejectionRow(NamedTuple):
     reason: str
     retriable: bool
     detail: str
+    retry_at: int | None
 
 
 class BlockRow(NamedTuple):
