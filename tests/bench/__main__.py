@@ -16,7 +16,7 @@ from rich.table import Table
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
 from tests.bench.floor import verifications_per_second
-from tests.bench.latency import Latency, inbox_latency
+from tests.bench.latency import LEAD_SECONDS, Latency, inbox_latency
 from tests.bench.privacy import private_costs
 from tests.bench.projection import projected
 from tests.bench.sealing import merkle_leaves_per_second, sealed_per_second
@@ -120,10 +120,10 @@ def _routing(
     with venue.routers(2):
         say("warming up")
         for part in range(3):
-            prepared = load(warm_up // 6, f"warm-up-{part}")
+            prepared = load(warm_up // 3, f"warm-up-{part}")
             sent += len(prepared)
             venue.routed_per_second(prepared)
-            latency(warm_up // 6, f"warm-up-steady-{part}")
+            latency(STEADY_PER_SECOND * (LEAD_SECONDS + 2), f"warm-up-steady-{part}")
         say("two routers")
         routed("router_per_second", "router_ratio", "two")
         say("two routers, every append flushed")
@@ -131,7 +131,9 @@ def _routing(
         routed("router_flushed_per_second", "router_ratio_flushed", "flushed")
         venue.durable(False)
         say("latency at a steady rate")
-        found["inbox_p50_ms"], found["inbox_p99_ms"] = latency(STEADY_PER_SECOND * 11, "steady")
+        found["inbox_p50_ms"], found["inbox_p99_ms"] = latency(
+            STEADY_PER_SECOND * (LEAD_SECONDS + 20), "steady"
+        )
     say("one router")
     with venue.routers(1):
         routed("router_one_per_second", "router_one_ratio", "one")
