@@ -59,8 +59,6 @@ _SETTINGS: Final = {
     "transaction.max.timeout.ms": "60000",
     # A dead producer's transaction is aborted within a second of its timeout, not within ten.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-    # A broker that died amid a commit finishes it once its partitions have leaders again, which it looks for only this often.
-    "request.timeout.ms": "5000",
     "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
 }
 
