@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import TIMESTAMP_CREATE_TIME, Producer
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     AlterConfigOpType,
@@ -541,6 +541,14 @@ def test_timers_of_days_and_weeks_are_armed_again_by_a_restart(sums: Sums) -> No
         future.result()
     days_ago = time.time_ns() // 1_000_000 - 5 * DAY_MS
     weeks_ahead = days_ago + 60 * DAY_MS
+
+    def taken_as_told() -> bool:
+        """Whether the broker, which follows its settings a moment later, lets records tell their time."""
+        sums.send(0, b"", None, days_ago)
+        sums.producer.flush()
+        return sums.read("input", 0)[-1].timestamp() == (TIMESTAMP_CREATE_TIME, days_ago)
+
+    wait_for(taken_as_told, "the topic to take records' own time")
     waits = {b"overdue": 3 * DAY_MS, b"soon": 5 * DAY_MS + 2_000, b"in weeks": 59 * DAY_MS}
     for key, wait_ms in waits.items():
         sums.send(0, key, request(1, wait_ms=wait_ms), days_ago)
