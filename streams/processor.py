@@ -111,6 +111,7 @@ class Processor(Generic[V, D]):
         self._config = config
         self._connection = connection
         self._handler = handler
+        self._ready = False
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Process until ``stopping()``.
@@ -118,18 +119,14 @@ class Processor(Generic[V, D]):
         Raises FencedError, HandlerError or ProvisioningError; SessionLostError or ReadError only if the very first
         session could not be opened.
         """
-        ready = False
         while not stopping():
             session: Session[V, D] | None = None
             try:
-                session = Session(self._config, self._connection, self._handler)
+                session = Session(self._config, self._connection, self._handler, self._on_joined)
                 while not stopping():
                     session.step()
-                    if not ready and session.joined:
-                        log.info(READY, topic=self._config.topic, instance=self._config.instance)
-                        ready = True
             except (SessionLostError, ReadError) as error:
-                if not ready:
+                if not self._ready:
                     raise
                 metrics.SESSIONS_LOST.labels(self._config.topic).inc()
                 log.warning(SESSION_LOST, topic=self._config.topic, reason=str(error))
@@ -137,6 +134,11 @@ class Processor(Generic[V, D]):
             finally:
                 if session is not None:
                     session.close()
+
+    def _on_joined(self) -> None:
+        if not self._ready:
+            self._ready = True
+            log.info(READY, topic=self._config.topic, instance=self._config.instance)
 
 
 class _Assigned(Generic[V, D]):
@@ -152,18 +154,24 @@ class _Assigned(Generic[V, D]):
 class Session(Generic[V, D]):
     """One life of the processor's clients, from opening transactions to losing or closing them."""
 
-    def __init__(self, config: ProcessorConfig, connection: KafkaConnection, handler: Handler[V, D]) -> None:
+    def __init__(
+        self,
+        config: ProcessorConfig,
+        connection: KafkaConnection,
+        handler: Handler[V, D],
+        on_joined: Callable[[], None],
+    ) -> None:
+        """Open transactions and subscribe; ``on_joined`` is told when our partitions are restored, be they none."""
         self._config = config
         self._connection = connection
         self._handler = handler
+        self._on_joined = on_joined
         self._assigned: dict[int, _Assigned[V, D]] = {}
         self._recovered: set[int] = set()
         self._reader = Reader(connection)
         self._ticker = Ticker(connection.producer(linger_ms=0), config.topic)
         self._lag_at = 0.0
         self._leaving = False
-        self.joined = False
-        """Whether the group has given us our partitions, be they none."""
         name = f"{config.service}-{config.instance}"
         # First the producer: it aborts what our last life left open, which the committed offsets wait for.
         self._producer = TransactionalProducer(
@@ -395,7 +403,6 @@ class Session(Generic[V, D]):
             # Their offsets may be waiting for our own transaction; restoring is for our next life.
             consumer.assign(partitions)
             return
-        self.joined = True
         for stable in committed_offsets(consumer, partitions):
             self._assign(stable.partition, stable.offset if stable.offset >= 0 else None)
         consumer.assign(
@@ -404,6 +411,7 @@ class Session(Generic[V, D]):
                 for p in partitions
             ]
         )
+        self._on_joined()
 
     def _assign(self, index: int, committed: int | None) -> None:
         started = time.monotonic()

@@ -5,15 +5,21 @@ producer is unusable: start over); ``FencedError`` (another process has our id).
 
 librdkafka has no KIP-890 transactions (its issue 5423): after a commit or an abort that timed out the producer must be
 destroyed and a new one with the same id made, whose ``init_transactions`` settles what the old one left.
+
+Nor does its sending of offsets keep its time-out (issue 5456): it waits without end for a group coordinator that was
+away for a moment (issue 5511), as every one is while a single broker restarts. Such a call is given up; the next
+producer of the name fences whatever it may still send.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streams.bounded import call_within
 from streams.crashpoint import crash_point
 from streams.errors import AbortedError, HandlerError, SessionLostError
 from streams.outcome import MEMBERSHIP_LOST, is_fenced, is_forbidden, kafka_error, stream_error
@@ -30,6 +36,7 @@ _CALL_SECONDS: Final = 10.0
 _OPEN_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.05
+_GRACE_SECONDS: Final = 1.0
 _TIMED_OUT: Final = KafkaError._TIMED_OUT  # noqa: SLF001
 
 
@@ -42,6 +49,8 @@ class TransactionalProducer:
         Blocks for up to a minute while the coordinator is busy with the former life's transaction.
         """
         self._refusal: KafkaError | None = None
+        # After this the broker has rolled the transaction back anyway.
+        self._offsets_seconds = int(config["transaction.timeout.ms"]) / 1_000
         self._producer = Producer(config | {"error_cb": self._on_client_error})
         self._open()
 
@@ -120,10 +129,13 @@ class TransactionalProducer:
                 break
 
     def _send_offsets(self, offsets: list[TopicPartition], group_metadata: object) -> None:
-        def send(timeout: float) -> None:
-            self._producer.send_offsets_to_transaction(offsets, group_metadata, timeout)
+        doing, producer = "sending offsets", self._producer
 
-        self._retried("sending offsets", send, _CALL_SECONDS)
+        def send(timeout: float) -> None:
+            call = partial(producer.send_offsets_to_transaction, offsets, group_metadata, timeout)
+            call_within(timeout + _GRACE_SECONDS, doing, call)
+
+        self._retried(doing, send, self._offsets_seconds)
         crash_point("stream.offsets_sent")
 
     def _abort(self, cause: KafkaError, doing: str) -> None:

@@ -29,7 +29,7 @@ from deploy.folder import StackFolder
 from deploy.kafka import Kafka
 from streams import transaction
 from streams.connection import KafkaConnection
-from streams.errors import HandlerError, StreamError
+from streams.errors import HandlerError, SessionLostError, StreamError
 from streams.handler import History, Record
 from streams.processor import Processor, ProcessorConfig
 from streams.reader import Reader
@@ -318,6 +318,30 @@ def test_a_transaction_that_the_broker_timed_out_is_run_again(
     assert stalled.is_set()
     sums.assert_exactly_once()
     sums.assert_state_matches()
+
+
+def test_a_session_that_is_lost_in_its_first_commit_is_followed_by_another(
+    sums: Sums, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A correction on assignment is committed in the very step in which the group was joined."""
+    lost = threading.Event()
+
+    def lose(place: str) -> None:
+        if place == "stream.committing" and not lost.is_set():
+            lost.set()
+            raise SessionLostError("the broker forgot us")
+
+    class Recovering(RunningSums):
+        def assigned(self, partition: SumPartition, committed: int | None, history: History) -> int | None:
+            return committed or 0
+
+    monkeypatch.setattr(transaction, "crash_point", lose)
+    sums.send_many(40)
+    with running(sums, Recovering(f"{sums.topics}.output")) as errors:
+        wait_for(lambda: bool(errors) or sums.count() >= 40, "outputs or an error")
+    assert errors == []
+    assert lost.is_set()
+    sums.assert_exactly_once()
 
 
 def test_a_rolled_back_transaction_is_run_again_from_memory(sums: Sums) -> None:
