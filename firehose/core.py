@@ -1,4 +1,4 @@
-"""What a monitor learns from the firehose: figures by kind, instrument and outcome; pure but for the keys its reader learns.
+"""What a monitor learns from the firehose: figures by kind, instrument and outcome, and what waits on whom; pure but for the keys its reader learns.
 
 Events come already followed, so in order and without gap. An opening that names an instrument counts under it, and a
 finished transaction's outcome is what its last message says (`firehose.contents`), else ``finished``; one that timed out is
@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import NamedTuple
 
-from firehose.contents import NO_TRADE, SETTLED, outcome_of, traded
+from firehose.contents import NO_TRADE, SETTLED, Traded, outcome_of, traded
 from parley.errors import VerificationError
 from parley.events import Spoken, read_spoken
 from parley.identifiers import is_sealed_address
+from parley.lifecycle import step
 from parley.reading import Reader
-from parley.schemas import FirehoseEvent, Message, TransactionId
+from parley.schemas import FirehoseEvent, Message, TransactionId, TransactionState
 
-__all__ = ["Figures", "Instrument", "Open", "observe"]
+__all__ = ["Figures", "Held", "Instrument", "Open", "observe", "waiting"]
 
 TIMED_OUT = "timed_out"
 OTHER = "other"
@@ -44,10 +45,11 @@ _NOTHING = _Read("", b"")
 class Open(NamedTuple):
     """What must be remembered of a transaction until it ends."""
 
-    kind: str
-    isin: str | None
-    currency: str | None
-    amount: Decimal | None
+    state: TransactionState
+    """Where it stands, without its messages."""
+    since: int
+    """When the message was appended that made those due who are; ms since the Unix epoch."""
+    trade: Traded
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,28 @@ class Figures:
     """Transactions by kind and outcome."""
     instruments: Mapping[str, Instrument] = field(default_factory=dict)
     open: Mapping[TransactionId, Open] = field(default_factory=dict)
+
+
+class Held(NamedTuple):
+    """Open transactions that wait on one participant; times in ms since the Unix epoch."""
+
+    transactions: int
+    since: int
+    """When the message was appended that made it due in that which has waited longest."""
+    until: int
+    """The deadline that comes first."""
+
+
+def waiting(figures: Figures) -> dict[str, Held]:
+    """What waits on whom; a transaction in which several are due counts under each."""
+    held: dict[str, Held] = {}
+    for state, since, _ in figures.open.values():
+        until = state.terms.deadline
+        for name in {_shown(name) for name in state.due}:
+            label = _label(held, name)
+            before = held.get(label, Held(0, since, until))
+            held[label] = Held(before.transactions + 1, min(before.since, since), min(before.until, until))
+    return held
 
 
 def observe(figures: Figures, events: Iterable[FirehoseEvent], reader: Reader | None = None) -> Figures:
@@ -132,19 +156,31 @@ class _Tally:
         if spoken is not None:
             self._messages += 1
             read = self._read(spoken)
-            if spoken.message.terms is not None:
-                self._opened += 1
-                self._open[event.transaction_id] = Open(spoken.message.terms.kind, *traded(*read))
+            self._go_on(event, spoken.message, read)
         if event.ended is not None:
             if self._reader is not None:
                 self._reader.ended(event.transaction_id)
-            trade = self._open.pop(event.transaction_id, Open(event.ended.kind, *NO_TRADE))
+            opened = self._open.pop(event.transaction_id, None)
+            trade = NO_TRADE if opened is None else opened.trade
+            kind = event.ended.kind
             if event.ended.outcome == "TIMED_OUT":
-                self._end(trade, TIMED_OUT)
+                self._end(kind, trade, TIMED_OUT)
                 for participant in event.ended.waiting_on:
-                    _add(self._waiting_on, HIDDEN if is_sealed_address(participant) else participant)
+                    _add(self._waiting_on, _shown(participant))
             else:
-                self._end(trade, outcome_of(*read))
+                self._end(kind, trade, outcome_of(*read))
+
+    def _go_on(self, event: FirehoseEvent, message: Message, read: _Read) -> None:
+        """Note who is due now, in a transaction that this opens or that was."""
+        if message.terms is not None:
+            self._opened += 1
+            finished, due, _ = step(None, message)
+            state = TransactionState(message.terms, event.at, finished, due, b"", None, None)
+            self._open[message.transaction_id] = Open(state, event.at, traded(*read))
+        elif (opened := self._open.get(message.transaction_id)) is not None:
+            finished, due, _ = step(opened.state, message)
+            state = opened.state._replace(finished=finished, due=due)
+            self._open[message.transaction_id] = opened._replace(state=state, since=event.at)
 
     def _read(self, spoken: Spoken) -> _Read:
         message = spoken.message
@@ -161,11 +197,11 @@ class _Tally:
         if message.terms is not None:
             return message.terms.kind
         opened = self._open.get(message.transaction_id)
-        return OTHER if opened is None else opened.kind
+        return OTHER if opened is None else opened.state.terms.kind
 
-    def _end(self, trade: Open, outcome: str) -> None:
+    def _end(self, kind: str, trade: Traded, outcome: str) -> None:
         _add(self._outcomes, outcome)
-        kind = _label(self._kinds, trade.kind)
+        kind = _label(self._kinds, kind)
         self._kinds[kind] = _plus(self._kinds.get(kind, {}), outcome)
         if trade.isin is None:
             return
@@ -176,6 +212,10 @@ class _Tally:
             total = settled.get(trade.currency, Decimal(0)) + trade.amount
             settled = {**settled, trade.currency: total}
         self._instruments[isin] = Instrument(_plus(before.outcomes, outcome), settled)
+
+
+def _shown(participant: str) -> str:
+    return HIDDEN if is_sealed_address(participant) else participant
 
 
 def _label(table: Mapping[str, object], label: str) -> str:

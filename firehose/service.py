@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
-from prometheus_client import Counter, Gauge
 
+from firehose import metrics
 from firehose.core import observe
 from firehose.granting import Granting
 from firehose.settings import MonitorSettings
@@ -28,10 +28,6 @@ STARTED: Final = "monitor.started"
 SAVED: Final = "monitor.figures.saved"
 
 _WAIT_SECONDS: Final = 0.2
-
-EVENTS: Final = Counter("parley_monitor_events", "Events followed, each with its chain hash checked")
-FOLLOWED: Final = Gauge("parley_monitor_sequence", "Sequence of the next event to follow", ["pipeline"])
-OPEN: Final = Gauge("parley_monitor_open_transactions", "Transactions opened and not ended")
 
 log = structlog.get_logger()
 
@@ -53,6 +49,7 @@ class Monitor:
         self._interval = save_interval_s
         self.watched: Watched = file.load()
         """What has been followed and counted; figures and cursor always belong together."""
+        metrics.WAITING.figures = self.watched.figures
         self._follower = Follower(self.watched.cursor)
         self._relearning = dict(self.watched.keys_from)
         """Pipelines on which the keys that a restart needs may not all be learnt again yet."""
@@ -88,7 +85,8 @@ class Monitor:
         granted = {} if self._granting is None else self._granting.oldest()
         keys_from = {**granted, **self._relearning}
         self.watched = Watched(figures, dict(self._follower.cursor), keys_from)
-        EVENTS.inc(len(events))
+        metrics.EVENTS.inc(len(events))
+        metrics.WAITING.figures = figures
 
     def _learn(self, record: TopicRecord) -> FirehoseEvent:
         """An event that was counted before a restart, shown to the reader for the keys it may have granted."""
@@ -104,9 +102,9 @@ class Monitor:
         self._file.save(self.watched)
         self._saved, self._saved_at = self.watched, now_s
         figures, cursor, _ = self.watched
-        OPEN.set(len(figures.open))
+        metrics.OPEN.set(len(figures.open))
         for pipeline, at in cursor.items():
-            FOLLOWED.labels(pipeline).set(at.sequence)
+            metrics.FOLLOWED.labels(pipeline).set(at.sequence)
         log.info(
             SAVED,
             events=figures.events,

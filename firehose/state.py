@@ -13,14 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from firehose.core import Figures, Instrument, Open
-from parley.errors import CursorError
+from firehose.contents import Traded
+from firehose.core import Figures, Instrument, Open, waiting
+from parley.errors import CursorError, WireError
 from parley.firehose import Cursor, Position
-from parley.schemas import Hash, TransactionId
+from parley.schemas import Hash, TransactionId, TransactionState, decode, encode
 
 __all__ = ["StateFile", "Watched"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Watched(NamedTuple):
@@ -33,7 +34,9 @@ class Watched(NamedTuple):
 
 
 class StateFile:
-    """JSON: ``figures`` (see `firehose.core.Figures`), ``cursor`` and ``keys_from`` by pipeline, ``open`` transactions by id."""
+    """JSON: ``figures`` (see `firehose.core.Figures`), ``cursor`` and ``keys_from`` by pipeline, ``open`` transactions by id: each its
+    state in hexadecimal Avro, since when those due are due, and what it trades.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -54,13 +57,16 @@ class StateFile:
         try:
             state = json.loads(text)
             if state["format"] != _FORMAT:
-                raise CursorError(f"{self._path} has format {state['format']}; this software reads {_FORMAT}")
+                raise CursorError(
+                    f"{self._path} has format {state['format']}, and this software reads {_FORMAT}; move it away to follow from"
+                    " the start"
+                )
             return Watched(
                 _read_figures(state["figures"], state["open"]),
                 _read_cursor(state["cursor"]),
                 {int(pipeline): int(offset) for pipeline, offset in state["keys_from"].items()},
             )
-        except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, InvalidOperation, WireError) as error:
             raise CursorError(
                 f"{self._path} is not a monitor's state ({error!r}); move it away to follow from the start"
             ) from error
@@ -82,8 +88,12 @@ class StateFile:
             },
             "keys_from": {str(pipeline): offset for pipeline, offset in sorted(keys_from.items())},
             "open": {
-                identity.hex(): [trade.kind, trade.isin, trade.currency, _text(trade.amount)]
-                for identity, trade in figures.open.items()
+                identity.hex(): [
+                    encode(state).hex(),
+                    since,
+                    [trade.isin, trade.currency, _text(trade.amount)],
+                ]
+                for identity, (state, since, trade) in figures.open.items()
             },
         }
         draft = self._path.with_name(self._path.name + ".new")
@@ -110,6 +120,7 @@ def _figures_row(figures: Figures) -> dict[str, object]:
         "unread": figures.unread,
         "outcomes": figures.outcomes,
         "waiting_on": figures.waiting_on,
+        "waiting": {name: held._asdict() for name, held in sorted(waiting(figures).items())},
         "kinds": figures.kinds,
         "instruments": {
             isin: {
@@ -125,7 +136,9 @@ def _text(amount: Decimal | None) -> str | None:
     return None if amount is None else format(amount, "f")
 
 
-def _read_figures(row: dict[str, object], still_open: dict[str, list[str | None]]) -> Figures:
+def _read_figures(
+    row: dict[str, object], still_open: dict[str, tuple[str, int, tuple[str | None, str | None, str | None]]]
+) -> Figures:
     known = {name: row[name] for name in ("events", "messages", "opened", "unreadable", "private")}
     counts = {name: row[name] for name in ("outcomes", "waiting_on", "kinds", "unread")}
     instruments = row["instruments"]
@@ -143,9 +156,11 @@ def _read_figures(row: dict[str, object], still_open: dict[str, list[str | None]
         },
         open={
             TransactionId(bytes.fromhex(identity)): Open(
-                str(kind), isin, currency, None if amount is None else Decimal(amount)
+                decode(bytes.fromhex(state), TransactionState),
+                int(since),
+                Traded(isin, currency, None if amount is None else Decimal(amount)),
             )
-            for identity, (kind, isin, currency, amount) in still_open.items()
+            for identity, (state, since, (isin, currency, amount)) in still_open.items()
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from firehose.core import Figures, Instrument, observe
+from firehose.core import Figures, Held, Instrument, observe, waiting
 from firehose.service import Monitor
 from firehose.settings import MonitorSettings
 from firehose.state import StateFile, Watched
@@ -21,7 +23,7 @@ from parley.errors import CursorError, FirehoseError
 from parley.grants import make_grants
 from parley.kafka import TopicRecord
 from parley.keystore import Cost, Keystore
-from parley.schemas import ChannelEpoch, FirehoseEvent, Message, TransactionId, decode
+from parley.schemas import ChannelEpoch, FinishRule, FirehoseEvent, Message, TransactionId, decode
 from parley.workflows.settlement.advice import Status, write_advice
 from parley.workflows.settlement.confirmation import write_confirmation
 from parley.workflows.settlement.instruction import Money
@@ -30,7 +32,7 @@ from parley.workflows.settlement.writing import write_instruction
 from tests.hiding import sealed_to
 from tests.private_speech import keys_of, reader
 from tests.settlement import DELIVERY, RECEIPT, TODAY
-from tests.synthetic_ledger import HOUR, Ledger, encryption_key
+from tests.synthetic_ledger import HOUR, START, Deal, Ledger, encryption_key
 
 ISIN = "DE0001102580"
 
@@ -161,6 +163,57 @@ def test_hidden_parties_that_were_due_are_counted_together(ledger: TradingLedger
         text = sealed_to(address).text
         ledger.open(0, ("bank-0", text)).expire()
     assert figures_of(ledger).waiting_on == {"hidden": 2}
+
+
+def test_what_waits_on_whom_is_told_with_the_longest_wait_and_the_first_deadline(
+    ledger: TradingLedger,
+) -> None:
+    first = ledger.open(deadline=START + 5_000)
+    second = ledger.open(1, deadline=START + 3_000)
+    third = ledger.open(1, ("bank-0", "bank-1", "bank-2"), deadline=START + 4_000)
+    second.say("bank-1")
+    ledger.trade()
+    ledger.open(1).expire()
+
+    def since(deal: Deal) -> int:
+        return deal.last_event.at
+
+    assert waiting(figures_of(ledger)) == {
+        "bank-0": Held(1, since(second), START + 3_000),
+        "bank-1": Held(2, since(first), START + 4_000),
+        "bank-2": Held(1, since(third), START + 4_000),
+    }
+
+
+def test_hidden_parties_that_are_due_are_counted_together_and_once_in_a_transaction(
+    ledger: TradingLedger,
+) -> None:
+    ledger.open(0, ("bank-0", sealed_to("bank-1").text, sealed_to("bank-2").text))
+    assert {name: held.transactions for name, held in waiting(figures_of(ledger)).items()} == {"hidden": 1}
+
+
+@given(st.lists(st.sampled_from(["open", "CONTINUE", "FINISH"]), max_size=30), st.data())
+def test_who_times_out_is_who_was_waited_for(steps: list[str], data: st.DataObject) -> None:
+    """What the monitor works out of the messages is what the record says at the end, for both finish rules."""
+    banks = ("bank-0", "bank-1", "bank-2")
+    ledger = TradingLedger()
+    still_open: list[Deal] = []
+    for action in steps:
+        if action == "open" or not still_open:
+            rule: FinishRule = data.draw(st.sampled_from(["ANY", "ALL"]))
+            still_open.append(ledger.open(0, banks, rule=rule))
+            continue
+        deal = data.draw(st.sampled_from(still_open))
+        deal.say(data.draw(st.sampled_from(banks)), "FINISH" if action == "FINISH" else "CONTINUE")
+        if deal.state is not None and deal.state.outcome is not None:
+            still_open.remove(deal)
+    before = figures_of(ledger)
+    due = [name for deal in still_open if deal.state is not None for name in deal.state.due]
+    assert {name: held.transactions for name, held in waiting(before).items()} == Counter(due)
+    for deal in still_open:
+        deal.expire()
+    assert figures_of(ledger).waiting_on == Counter(due)
+    assert waiting(figures_of(ledger)) == {}
 
 
 def test_what_is_open_is_told_apart_from_what_ended(ledger: TradingLedger) -> None:
@@ -360,6 +413,23 @@ class TestTheMonitor:
         with pytest.raises(CursorError):
             Monitor(StateFile(path), 0)
         assert path.read_text() == text
+
+    def test_what_waits_is_in_the_file_and_served_with_the_metrics(
+        self, path: Path, ledger: TradingLedger
+    ) -> None:
+        deal = ledger.open(deadline=START + 5_000)
+        monitor = Monitor(StateFile(path), 0)
+        monitor.take(records_of(ledger))
+        monitor.save(0, always=True)
+        since = deal.last_event.at
+        told = {"transactions": 1, "since": since, "until": START + 5_000}
+        assert json.loads(path.read_text())["figures"]["waiting"] == {"bank-1": told}
+        Monitor(StateFile(path), 0)
+        shown = {
+            name: REGISTRY.get_sample_value(f"parley_monitor_waiting_{name}", {"participant": "bank-1"})
+            for name in ("transactions", "since_timestamp_seconds", "until_timestamp_seconds")
+        }
+        assert list(shown.values()) == [1, since / 1_000, START / 1_000 + 5]
 
     def test_without_a_file_it_starts_at_the_beginning(self, path: Path) -> None:
         assert StateFile(path).load() == Watched(Figures(), {})
