@@ -1,8 +1,9 @@
-"""What a monitor learns from the firehose: figures by kind, instrument and outcome, and what waits on whom; pure but for the keys its reader learns.
+"""What a monitor learns from the firehose: figures by kind, instrument and outcome, and what waits on whom.
 
-Events come already followed, so in order and without gap. An opening that names an instrument counts under it, and a
-finished transaction's outcome is what its last message says (`firehose.contents`), else ``finished``; one that timed out is
-``timed_out``. What is private counts as far as a reader's keys open it. What cannot be read is counted and changes nothing else.
+All is pure but for the keys its reader learns. Events come already followed, so in order and without gap. An opening that names
+an instrument counts under it, and a finished transaction's outcome is what its last message says (`firehose.contents`), else
+``finished``; one that timed out is ``timed_out``. What is private counts as far as a reader's keys open it. What cannot be read is
+counted and changes nothing else.
 """
 
 from __future__ import annotations

@@ -407,12 +407,32 @@ class TestTheMonitor:
         StateFile(path).save(monitor.watched)
         assert StateFile(path).load() == monitor.watched
 
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 2, "figures": {}}'])
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 3, "figures": {}}'])
     def test_a_file_that_is_not_its_own_is_left_alone(self, path: Path, text: str) -> None:
         path.write_text(text)
         with pytest.raises(CursorError):
             Monitor(StateFile(path), 0)
         assert path.read_text() == text
+
+    @pytest.mark.parametrize("state", ["00", "no hexadecimal", 7])
+    def test_an_open_transaction_that_cannot_be_read_is_told(
+        self, path: Path, ledger: TradingLedger, state: object
+    ) -> None:
+        ledger.open()
+        monitor = Monitor(StateFile(path), 0)
+        monitor.take(records_of(ledger))
+        monitor.save(0, always=True)
+        saved = json.loads(path.read_text())
+        (row,) = saved["open"].values()
+        row[0] = state
+        path.write_text(json.dumps(saved))
+        with pytest.raises(CursorError, match="move it away to follow from the start"):
+            Monitor(StateFile(path), 0)
+
+    def test_a_file_of_an_earlier_format_is_told_with_what_to_do(self, path: Path) -> None:
+        path.write_text('{"format": 2}')
+        with pytest.raises(CursorError, match="has format 2, and this software reads 3; move it away"):
+            Monitor(StateFile(path), 0)
 
     def test_what_waits_is_in_the_file_and_served_with_the_metrics(
         self, path: Path, ledger: TradingLedger
