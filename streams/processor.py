@@ -10,9 +10,8 @@ What can go wrong, and what happens then:
 - **aborted**: state goes back to the last commit and the same batch runs again from memory;
 - **session lost** (a commit timed out, the broker forgot us): both clients are dropped, new ones made with the same
   names, and everything is read back from the committed offsets and the changelog, as after a restart;
-- **fenced**: another process has our name; this one stops. A producer is also fenced when its own transaction was
-  timed out by the broker, say after a suspended machine; the group tells the two apart, since whoever takes our name
-  takes our place in the group too;
+- **fenced**: another process has our name; this one stops. After a suspended machine one may be fenced by nobody; the
+  group tells the two apart, since whoever takes our name takes our place in the group too (``streams.membership``);
 - **poison** (the handler raises for one record): that record goes to ``dead-letter`` and the partition goes on.
 
 **Time** on a partition is that of its records, so a timer fires when a later record has come, and no clock is
@@ -32,10 +31,10 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Final, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from streams import metrics
 from streams.crashpoint import crash_point
@@ -51,8 +50,8 @@ from streams.errors import (
     is_poison,
 )
 from streams.handler import Partition
-from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
-from streams.outcome import is_fenced, is_passing, kafka_error, stream_error
+from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, Membership
+from streams.outcome import is_passing, kafka_error, stream_error
 from streams.reader import Reader
 from streams.ticks import Tick, Ticker
 from streams.transaction import TransactionalProducer
@@ -60,7 +59,7 @@ from streams.transaction import TransactionalProducer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from confluent_kafka import KafkaError, Message
+    from confluent_kafka import Consumer, KafkaError, Message
 
     from streams.connection import KafkaConnection
     from streams.handler import Handler, Record, Write
@@ -171,7 +170,6 @@ class Session(Generic[V, D]):
         self._reader = Reader(connection)
         self._ticker = Ticker(connection.producer(linger_ms=0), config.topic)
         self._lag_at = 0.0
-        self._leaving = False
         name = f"{config.service}-{config.instance}"
         # First the producer: it aborts what our last life left open, which the committed offsets wait for.
         self._producer = TransactionalProducer(
@@ -179,20 +177,21 @@ class Session(Generic[V, D]):
                 connection.owned(name), linger_ms=config.linger_ms, timeout_ms=config.transaction_timeout_ms
             )
         )
-        self._consumer = Consumer(
-            connection.group_consumer(
-                connection.owned(config.topic), name, session_timeout_ms=config.session_timeout_ms
-            )
-            | {"error_cb": client_errors(config.topic)}
+        self._membership = Membership(
+            connection, config.topic, name, session_timeout_ms=config.session_timeout_ms
         )
-        self._consumer.subscribe(
-            [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._consumer = self._membership.join(self._on_assign, self._on_revoke)
 
     # The loop ----------------------------------------------------------------------------------------------------------
 
     def step(self) -> None:
         """Consume one batch, process it, commit it; send the ticks that are due."""
+        try:
+            self._step()
+        except FencedError as error:
+            self._membership.explain(error)
+
+    def _step(self) -> None:
         config = self._config
         messages = self._consume(1, _WAIT_SECONDS)
         if messages:
@@ -282,10 +281,7 @@ class Session(Generic[V, D]):
     def _commit(self, touched: list[Partition[V, D]], offsets: list[TopicPartition]) -> None:
         """Commit what stands in the partitions; only then does it count in memory."""
         started = time.monotonic()
-        try:
-            self._producer.commit(self._writes(touched), offsets, self._consumer.consumer_group_metadata())
-        except FencedError as error:
-            self._tell_takeover(error)
+        self._producer.commit(self._writes(touched), offsets, self._consumer.consumer_group_metadata())
         for offset in offsets:
             self._assigned[offset.partition].position = offset.offset
         self._handler.after_commit(touched)
@@ -315,18 +311,6 @@ class Session(Generic[V, D]):
             raise
         except Exception as error:
             raise HandlerError(f"before_commit failed: {error!r}; this is a defect of the handler") from error
-
-    def _tell_takeover(self, error: FencedError) -> NoReturn:
-        """Find out who fenced us; always raises."""
-        self._leaving = True
-        deadline = time.monotonic() + self._config.session_timeout_ms / 1_000
-        # Two heartbeats, at a quarter of the session timeout each, and the answer has come.
-        while time.monotonic() < deadline:
-            for message in self._consume(1, 0.1):
-                answer = message.error()
-                if answer is not None and is_fenced(answer):
-                    raise error
-        raise SessionLostError(f"nobody has, so the broker timed our transaction out: {error}") from error
 
     # Poison ------------------------------------------------------------------------------------------------------------
 
@@ -399,11 +383,7 @@ class Session(Generic[V, D]):
     # Assignment --------------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if self._leaving:
-            # Their offsets may be waiting for our own transaction; restoring is for our next life.
-            consumer.assign(partitions)
-            return
-        for stable in committed_offsets(consumer, partitions):
+        for stable in self._membership.committed(partitions):
             self._assign(stable.partition, stable.offset if stable.offset >= 0 else None)
         consumer.assign(
             [

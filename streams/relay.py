@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
 
 from streams import metrics
 from streams.crashpoint import crash_point
 from streams.dead_letter import Story, bury, failure
-from streams.errors import SessionLostError, StreamError, is_poison
-from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, client_errors, committed_offsets
+from streams.errors import FencedError, SessionLostError, StreamError, is_poison
+from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, Membership
 from streams.outcome import is_missing, is_passing, kafka_error, stream_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from confluent_kafka import Message
+    from confluent_kafka import Consumer, Message
 
     from streams.connection import KafkaConnection
     from streams.handler import Record, Write
@@ -113,20 +113,22 @@ class RelaySession:
                 "on_delivery": self._on_failure,
             }
         )
-        self._consumer = Consumer(
-            connection.group_consumer(
-                connection.owned(config.topic),
-                f"{config.service}-{config.instance}",
-                session_timeout_ms=config.session_timeout_ms,
-            )
-            | {"error_cb": client_errors(config.topic)}
+        self._membership = Membership(
+            connection,
+            config.topic,
+            f"{config.service}-{config.instance}",
+            session_timeout_ms=config.session_timeout_ms,
         )
-        self._consumer.subscribe(
-            [config.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._consumer = self._membership.join(self._on_assign, self._on_revoke)
 
     def step(self) -> None:
         """Read one batch and write what it leads to; its offsets are committed after that, soon."""
+        try:
+            self._step()
+        except FencedError as error:
+            self._membership.explain(error)
+
+    def _step(self) -> None:
         topic = self._config.topic
         try:
             messages = self._consumer.consume(1, _WAIT_SECONDS)
@@ -258,7 +260,7 @@ class RelaySession:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.joined = True
-        stable = committed_offsets(consumer, partitions)
+        stable = self._membership.committed(partitions)
         for each in stable:
             self._assigned.add(each.partition)
             log.info(ASSIGNED, topic=each.topic, partition=each.partition, committed=each.offset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -65,9 +66,9 @@ def topics(kafka: Kafka) -> str:
     return name
 
 
-def send(kafka: Kafka, topics: str, count: int, key: bytes | None = None) -> None:
+def send(kafka: Kafka, topics: str, count: int, key: bytes | None = None, start: int = 0) -> None:
     producer = Producer(kafka.admin.producer(linger_ms=5))
-    for number in range(count):
+    for number in range(start, start + count):
         # An output's records all come from one input partition, so their order is told.
         output = number % OUTPUTS
         producer.produce(f"{topics}.input", b"%d" % number, key or b"%d" % output, output % 2)
@@ -86,6 +87,12 @@ def await_all(reader: Reader, topics: str, count: int) -> list[list[Record]]:
             return found
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def sent(kafka: Kafka, topics: str) -> int:
+    """How many records the input has."""
+    reader = Reader(kafka.admin)
+    return sum(reader.bounds(f"{topics}.input", partition)[1] for partition in range(2))
 
 
 def start(kafka: Kafka, topics: str, crash_at: str = "") -> subprocess.Popen[bytes]:
@@ -113,6 +120,57 @@ def test_a_killed_relay_loses_nothing_and_what_it_doubles_is_marked(
     for index, records in enumerate(found):
         once = {dict(record.headers() or [])["origin"]: record.value() for record in records}
         assert list(once.values()) == [b"%d" % number for number in range(index, 500, OUTPUTS)]
+
+
+def test_the_second_relay_of_one_name_ends_the_first_and_goes_on_from_there(
+    kafka: Kafka, topics: str
+) -> None:
+    first = start(kafka, topics)
+    send(kafka, topics, 200)
+    await_all(Reader(kafka.admin), topics, 200)
+    second = start(kafka, topics)
+    try:
+        assert first.wait(PATIENCE_S) == 1
+        send(kafka, topics, 200, start=200)
+        await_all(Reader(kafka.admin), topics, 400)
+    finally:
+        second.terminate()
+        assert second.wait(PATIENCE_S) == 0
+
+
+def test_a_relay_that_was_suspended_for_almost_its_session_goes_on_by_itself(
+    kafka: Kafka, topics: str
+) -> None:
+    """By the broker's clock its session lasts from the last commit, by its own only from the heartbeat before that."""
+    relay = start(kafka, topics)
+    resting = threading.Event()
+    producer = Producer(kafka.admin.producer(linger_ms=5))
+
+    def feed() -> None:
+        for number in range(10_000):
+            producer.produce(f"{topics}.input", b"%d" % number, b"%d" % (number % OUTPUTS), number % 2)
+            producer.poll(0)
+            if resting.wait(0.01):
+                return
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    try:
+        for _ in range(3):
+            time.sleep(2)
+            assert relay.poll() is None
+            relay.send_signal(signal.SIGSTOP)
+            time.sleep(1.88)
+            relay.send_signal(signal.SIGCONT)
+        resting.set()
+        feeding.join()
+        assert producer.flush(30) == 0
+        await_all(Reader(kafka.admin), topics, sent(kafka, topics))
+        assert relay.poll() is None
+    finally:
+        resting.set()
+        relay.terminate()
+        assert relay.wait(PATIENCE_S) == 0
 
 
 def test_a_missing_output_is_a_dead_letter_and_the_rest_goes_on(kafka: Kafka, topics: str) -> None:
