@@ -103,7 +103,9 @@ class Membership:
             time.sleep(_LOOK_SECONDS)
             holder = self._holder(admin)
         if holder in {None, _NOBODY, self._member_id}:
-            raise SessionLostError(f"fenced, though nobody has our place: {error}") from error
+            raise SessionLostError(
+                f"fenced, though the group tells of nobody else in our place: {error}"
+            ) from error
         raise error
 
     def _has_given_up(self, holder: str) -> bool:
@@ -118,7 +120,10 @@ class Membership:
         (asked,) = admin.describe_consumer_groups([self._group], request_timeout=_REQUEST_SECONDS).values()
         try:
             members = asked.result().members
-        except KafkaException:
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if not is_passing(error):
+                raise stream_error(error, f"asking the group {self._group}") from exception
             return None
         return next((each.member_id for each in members if each.group_instance_id == self._instance), _NOBODY)
 
