@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.parse
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -20,14 +17,14 @@ import psutil
 
 from deploy.errors import SetupError, StartError
 from deploy.folder import StackFolder, write_private
+from deploy.launch import Identity, launched
 from deploy.ports import LOOPBACK
 from deploy.server import Server
 
 USER: Final = "parley"
 """The user, and the name of its database."""
 
-_CLONE_NEWUSER: Final = 0x1000_0000
-_NOBODY: Final = "nobody"
+_PROBE_SECONDS: Final = 60
 _READY: Final = "database system is ready to accept connections"
 
 
@@ -67,7 +64,7 @@ class Postgres(Server):
             lambda output: _READY in output,
             # The "fast shutdown": it does not wait for clients to leave, as SIGTERM would have it do.
             stop_signal=signal.SIGINT,
-            in_child=_unprivileged(binaries, self._folder.postgres),
+            identity=_identity(binaries, self._folder.postgres),
         )
 
     def _initialise(self, binaries: Path) -> None:
@@ -75,17 +72,16 @@ class Postgres(Server):
         data = self._folder.postgres.with_name("postgres.draft")
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o700)
-        unprivileged = _unprivileged(binaries, data)
+        identity = _identity(binaries, data)
 
         def run(arguments: list[str], stdin: str = "") -> None:
             result = subprocess.run(
-                [binaries / arguments[0], *arguments[1:]],
+                launched([binaries / arguments[0], *arguments[1:]], identity=identity),
                 input=stdin,
                 capture_output=True,
                 text=True,
                 check=False,
                 timeout=120,
-                preexec_fn=unprivileged,
             )
             if result.returncode != 0 or "ERROR:" in result.stderr:
                 raise StartError(f"The database cannot be made in {data}:\n{result.stderr}")
@@ -118,48 +114,39 @@ def _binaries() -> Path:
     return Path(package.origin).parent / "pginstall18" / "bin"
 
 
-def _unprivileged(binaries: Path, data: Path) -> Callable[[], None] | None:
-    """What a child of root must do before it may be PostgreSQL, which refuses to run as root; None for others.
+def _identity(binaries: Path, data: Path) -> Identity:
+    """As whom PostgreSQL may run, which refuses to as root; ours for others.
 
-    A user namespace makes root look like nobody without owning less, so no folder's owner or mode changes. Where
-    the kernel allows none, the server runs as the user ``nobody``, who must be able to reach both folders.
+    Root is masked, so that no folder's owner or mode changes. Where the kernel does not allow it, the server runs as the
+    user ``nobody``, who must be able to reach both folders.
     """
     if os.geteuid() != 0:
-        return None
-    if sys.platform == "linux" and _can(_enter_user_namespace, binaries):
-        return _enter_user_namespace
-    account = pwd.getpwnam(_NOBODY)
+        return Identity.OURS
+    if _enters(Identity.MASKED, binaries, data):
+        return Identity.MASKED
+    account = pwd.getpwnam(Identity.NOBODY)
     os.chown(data, account.pw_uid, account.pw_gid)
-
-    def become_nobody() -> None:
-        os.setgroups([])
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
-        os.chdir(data)
-
-    if _can(become_nobody, binaries):
-        return become_nobody
+    if _enters(Identity.NOBODY, binaries, data):
+        return Identity.NOBODY
     message = (
-        f"PostgreSQL does not run as root, and the user {_NOBODY} may not enter {data} or {binaries}: "
+        f"PostgreSQL does not run as root, and the user {Identity.NOBODY} may not enter {data} or {binaries}: "
         "run as another user, or move the checkout to a folder that every user may enter."
     )
     raise SetupError(message)
 
 
-def _can(prepare: Callable[[], None], binaries: Path) -> bool:
-    command = [str(binaries / "postgres"), "--version"]
+def _enters(identity: Identity, binaries: Path, data: Path) -> bool:
+    command: list[str | Path] = [
+        "/bin/sh",
+        "-c",
+        'cd "$0" && exec "$1" --version',
+        data,
+        binaries / "postgres",
+    ]
     try:
-        return subprocess.run(command, preexec_fn=prepare, capture_output=True, check=False).returncode == 0
-    except (OSError, subprocess.SubprocessError):
+        entered = subprocess.run(
+            launched(command, identity=identity), capture_output=True, check=False, timeout=_PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
         return False
-
-
-def _enter_user_namespace() -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    uid, gid = os.geteuid(), os.getegid()
-    account = pwd.getpwnam(_NOBODY)
-    if libc.unshare(_CLONE_NEWUSER) != 0:
-        raise OSError(ctypes.get_errno(), "unshare")
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"{account.pw_uid} {uid} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{account.pw_gid} {gid} 1", encoding="ascii")
+    return entered.returncode == 0

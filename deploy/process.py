@@ -5,11 +5,10 @@ What the process is, and how one knows that it is ready, is its owner's business
 
 from __future__ import annotations
 
-import ctypes
 import os
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +20,13 @@ from typing import Final, Self
 import psutil
 
 from deploy.errors import AlreadyRunningError, StartError
+from deploy.launch import Identity, launched
 
-_PR_SET_PDEATHSIG: Final = 1
 _POLL_SECONDS: Final = 0.02
 
 # The kernel sends the death signal when the *thread* that forked ends, so one thread that lives as long as the
 # program starts every child.
 _SPAWNER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
-
-_PRCTL: Final = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,7 @@ class ChildProcess:
         port: int | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_seconds: float = 15,
-        in_child: Callable[[], None] | None = None,
+        identity: Identity = Identity.OURS,
     ) -> Self:
         """Start a program from its argument list; its output is added to ``log``, which only the owner may read.
 
@@ -117,7 +114,7 @@ class ChildProcess:
             port: The port it is told to listen on, recorded for people.
             stop_signal: What asks it to end in good order, also when this process dies.
             stop_seconds: How long it may take to end before it is killed.
-            in_child: Called in the child before the program starts.
+            identity: Who it is.
 
         Raises:
             AlreadyRunningError: the pid file names a process that still runs.
@@ -126,26 +123,24 @@ class ChildProcess:
         recorded = PidRecord.read(pid_file)
         if recorded is not None and recorded.alive():
             raise AlreadyRunningError(f"{name} runs already as process {recorded.pid}; stop it first.")
-        parent = os.getpid()
+        program = shutil.which(arguments[0], path=None if env is None else env.get("PATH"))
+        if program is None:
+            raise StartError(
+                f"{name} cannot be started ({arguments[0]} is no program); run 'make setup' again."
+            )
         begin = log.stat().st_size if log.exists() else 0
-
-        def prepare() -> None:
-            if in_child is not None:
-                in_child()
-            _die_with(parent, stop_signal)
 
         def spawn() -> subprocess.Popen[bytes]:
             descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 return subprocess.Popen(
-                    [os.fspath(argument) for argument in arguments],
+                    launched([program, *arguments[1:]], identity=identity, death_signal=stop_signal),
                     stdin=subprocess.DEVNULL,
                     stdout=descriptor,
                     stderr=descriptor,
                     env=None if env is None else dict(env),
                     cwd=cwd,
                     start_new_session=True,
-                    preexec_fn=prepare,  # noqa: PLW1509  (system calls only, and the spawner holds no lock of ours)
                 )
             finally:
                 os.close(descriptor)
@@ -232,11 +227,3 @@ def text_after(path: Path, begin: int) -> str:
     with path.open("rb") as file:
         file.seek(begin)
         return file.read().decode(errors="replace")
-
-
-def _die_with(parent: int, death_signal: signal.Signals) -> None:
-    if _PRCTL is None:
-        return
-    _PRCTL(_PR_SET_PDEATHSIG, death_signal)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)

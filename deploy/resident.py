@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +62,7 @@ def start_resident(folder: StackFolder, *, tell: Callable[[str], None]) -> Endpo
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     told = log.stat().st_size
     try:
-        process = subprocess.Popen(
+        process = psutil.Popen(
             [sys.executable, "-m", "deploy", "--folder", str(folder.root), "run"],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
@@ -74,13 +75,13 @@ def start_resident(folder: StackFolder, *, tell: Callable[[str], None]) -> Endpo
     try:
         _follow(process, log, told, tell)
     except BaseException:
-        process.terminate()
-        process.wait()
+        _end(process)
+        end_leftovers(folder)
         raise
     return Endpoints.read(folder)
 
 
-def _follow(process: subprocess.Popen[bytes], log: Path, told: int, tell: Callable[[str], None]) -> None:
+def _follow(process: psutil.Popen, log: Path, told: int, tell: Callable[[str], None]) -> None:
     """Tell what the process logs beyond byte ``told``, until it says that all is up."""
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -90,7 +91,7 @@ def _follow(process: subprocess.Popen[bytes], log: Path, told: int, tell: Callab
         if UP in lines.splitlines():
             return
         if FAILED in text:
-            process.wait(_STOP_SECONDS)  # it still stops what it had started
+            _end(process)  # it still stops what it had started
             raise StartError(FAILED + text_after(log, told).partition(FAILED)[2].strip())
         if ended:
             raise StartError(f"{FAILED}its process ended.\n{text.strip()}")
@@ -110,17 +111,22 @@ def stop_resident(folder: StackFolder) -> None:
     """
     record = PidRecord.read(folder.pid_file(NAME))
     if record is not None and record.alive():
-        process = psutil.Process(record.pid)
+        _end(psutil.Process(record.pid))
+    elif not any(status.pid for status in part_statuses(folder)):
+        end_leftovers(folder)
+        raise NotRunningError(f"No backbone runs in {folder.root}.")
+    end_leftovers(folder)
+
+
+def _end(process: psutil.Process) -> None:
+    """Have it stop what it runs, and end; kill it if that takes too long."""
+    with suppress(psutil.NoSuchProcess):
         process.terminate()
         try:
             process.wait(_STOP_SECONDS)
         except psutil.TimeoutExpired:
             process.kill()
             process.wait(_STOP_SECONDS)
-    elif not any(status.pid for status in part_statuses(folder)):
-        end_leftovers(folder)
-        raise NotRunningError(f"No backbone runs in {folder.root}.")
-    end_leftovers(folder)
 
 
 def part_statuses(folder: StackFolder) -> list[PartStatus]:

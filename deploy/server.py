@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Self
 
 from deploy.errors import StartError
 from deploy.folder import StackFolder
+from deploy.launch import Identity
 from deploy.ports import choose_port
 from deploy.process import ChildProcess
 
@@ -78,7 +79,7 @@ class Server(ABC):
         *,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_seconds: float = 30,
-        in_child: Callable[[], None] | None = None,
+        identity: Identity = Identity.OURS,
     ) -> None:
         """Start the program; return once ``ready`` holds of what it put out, or stop it again and raise."""
         self._process = ChildProcess.start(
@@ -89,7 +90,7 @@ class Server(ABC):
             port=self.port,
             stop_signal=stop_signal,
             stop_seconds=stop_seconds,
-            in_child=in_child,
+            identity=identity,
         )
         process = self._process
         try:

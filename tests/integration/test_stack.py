@@ -51,11 +51,15 @@ class TwoLives:
     topics: set[str]
     row: tuple[object, ...] | None
     balance: object
+    forks: int
+    """In which Python went on to run, as it must not in a program with threads."""
 
 
 @pytest.fixture(scope="module")
 def two_lives(started_programs: list[list[str]], tmp_path_factory: pytest.TempPathFactory) -> TwoLives:
     folder = StackFolder(tmp_path_factory.mktemp("two-lives"))
+    forks: list[None] = []
+    os.register_at_fork(before=lambda: forks.append(None))
     settings, account = StackSettings(flush=False, kafka_optimised=False), "0x" + "7" * 40
     with Stack(folder, settings) as stack:
         create_topic(stack.kafka, "kept")
@@ -72,6 +76,7 @@ def two_lives(started_programs: list[list[str]], tmp_path_factory: pytest.TempPa
             topics(stack.kafka),
             connection.execute("SELECT answer FROM kept").fetchone(),
             stack.anvil.call("eth_getBalance", account, "latest"),
+            len(forks),
         )
 
 
@@ -229,6 +234,9 @@ class TestRestart:
 
     def test_finds_nothing_left_running_of_the_life_before(self, two_lives: TwoLives) -> None:
         assert two_lives.left_running == []
+
+    def test_runs_no_python_in_a_fork(self, two_lives: TwoLives) -> None:
+        assert two_lives.forks == 0
 
     def test_is_refused_while_the_stack_runs(self, stack: Stack) -> None:
         with pytest.raises(AlreadyRunningError, match="already"):
