@@ -10,7 +10,7 @@ from parley import redrive
 from parley.cli.output import moment, printable
 from parley.directory import Directory
 from parley.erasure import Statement, told, told_in_words
-from parley.errors import VerificationError
+from parley.errors import SettlementError, VerificationError
 from parley.events import Spoken, prove_spoken, read_spoken
 from parley.heard import DealMessage, Due
 from parley.identifiers import is_sealed_address, shown_name, transaction_text
@@ -173,7 +173,7 @@ def _said(content_type: str, reading: Reading, limit: int = 160) -> str:
 def _text(content_type: str, content: bytes, limit: int) -> str:
     """A settlement's document in a sentence, where the extra for it is installed; everything else as it is."""
     if content_type.startswith(_ISO_20022):
-        with suppress(ImportError):
+        with suppress(SettlementError):
             from parley.workflows.settlement.wording import in_words  # noqa: PLC0415  loads the models
 
             return printable(in_words(content_type, content), limit)

@@ -29,6 +29,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=["iso4217", "python_iso20022", "xsdata"])
+def without_the_extra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this package were not installed, and nothing that needs it imported yet."""
+    monkeypatch.setitem(sys.modules, request.param, None)
+    for name in list(sys.modules):
+        if name.startswith("parley.workflows.settlement"):
+            monkeypatch.delitem(sys.modules, name)
+
+
 def changed(folder: Path, old: str, new: str) -> str:
     text = Path(GOOD[-1]).read_text()
     assert old in text
@@ -115,7 +124,16 @@ class TestADocumentOnTheRecord:
         assert str(Teller(None).row(event)["content"]).startswith("<?xml")
 
     def test_is_shown_as_it_is_where_the_extra_for_it_is_not_installed(
-        self, event: FirehoseEvent, monkeypatch: pytest.MonkeyPatch
+        self, event: FirehoseEvent, without_the_extra: None
     ) -> None:
-        monkeypatch.setitem(sys.modules, "parley.workflows.settlement.wording", None)
         assert "opens: <?xml" in Teller(None).line(event)
+
+
+@pytest.mark.parametrize("command", [["check"], ["submit"], ["run"]])
+def test_without_the_extra_the_error_says_what_to_install(
+    command: list[str], without_the_extra: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dvp", *command, GOOD[0]]) == 1
+    told = capsys.readouterr().err
+    assert "pip install 'parley-ledger[settlement]'" in told
+    assert "Traceback" not in told

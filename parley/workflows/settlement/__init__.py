@@ -14,5 +14,14 @@ and under them the pure core: bytes in, values out, and back; no files, no netwo
 - `trades`: a trade file as instructions of both sides
 - `document`, `iso20022`, `models`: XML within limits, as elements, kept to what the standard says
 
-Needs the extra ``settlement``.
+Needs the extra ``settlement``; without it, nothing here can be imported.
 """
+
+from importlib.util import find_spec
+
+from parley.errors import SettlementError
+
+if not all(map(find_spec, ("iso4217", "python_iso20022", "xsdata"))):
+    raise SettlementError(
+        "settlement instructions need more packages; install them with: pip install 'parley-ledger[settlement]'"
+    )
