@@ -75,8 +75,7 @@ def start_resident(folder: StackFolder, *, tell: Callable[[str], None]) -> Endpo
     try:
         _follow(process, log, told, tell)
     except BaseException:
-        _end(process)
-        end_leftovers(folder)
+        _end(process)  # and only it: what runs in the folder may be that of another start, which came first
         raise
     return Endpoints.read(folder)
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
+from deploy import resident
+from deploy.errors import StartError
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.process import PidRecord
 
@@ -92,6 +94,16 @@ def test_a_port_in_use_keeps_it_from_coming_up_and_is_named(
     assert f"Port {taken_port}, wanted for anvil, is in use" in told.stderr
     assert "Traceback" not in told.stdout + told.stderr
     assert not list(folder.run.glob("*.pid"))
+
+
+def test_a_start_that_comes_second_leaves_the_first_alone(
+    command: Command, folder: StackFolder, up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that found nothing running when it looked."""
+    monkeypatch.setattr(resident, "take_lock", lambda _: os.open(os.devnull, os.O_RDONLY))
+    with pytest.raises(StartError, match="already"):
+        resident.start_resident(folder, tell=lambda _: None)
+    assert command("status").returncode == 0
 
 
 def test_it_outlives_the_command_heals_itself_and_stops_when_told(

@@ -38,13 +38,12 @@ def test_root_becomes_nobody() -> None:
 def test_masked_root_still_owns_its_files(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     told = run(["sh", "-c", f"id -un; touch {tmp_path}/made"], Identity.MASKED)
-    if told.returncode != 0:
+    if "no user namespace" in told.stderr:
         pytest.skip(f"this kernel allows no user namespace: {told.stderr}")
     assert told.stdout == "nobody\n"
     assert (tmp_path / "made").stat().st_uid == 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 def test_the_same_signals_are_ignored_as_without_it() -> None:
     command = ["sh", "-c", "grep SigIgn /proc/self/status"]
