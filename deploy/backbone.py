@@ -76,7 +76,7 @@ class Backbone:
         durable: bool,
         quotas: ClientQuotas = CLIENT_QUOTAS,
     ) -> None:
-        """``admin`` is a super user; ``durable`` flushes the record's topics to disk before they are acknowledged.
+        """``admin`` is a super user; ``pipelines`` are made where there are fewer; ``durable`` flushes the record's topics to disk before they are acknowledged.
 
         ``quotas`` are Kafka's, by role: what one user may ask of the broker.
         """
@@ -91,6 +91,7 @@ class Backbone:
         Those that are admitted already are submitted again where they say something else than is so now. ``accounts`` are the
         accounts that anchor (CAIP-10).
         """
+        self.pipelines = max(self.pipelines, self._provisioner.pipelines())
         self._provisioner.provision_topics(self.pipelines)
         self._provisioner.provision_default_quota()
         users = [

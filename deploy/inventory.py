@@ -16,7 +16,7 @@ from deploy.backbone import LEDGER, Backbone
 from deploy.folder import StackFolder
 from deploy.ports import choose_port
 from deploy.services import READY, Service
-from deploy.stack import Stack
+from deploy.stack import ROUTERS, Stack
 from parley.note import NoteSigner
 
 ORIGIN: Final = "parley.localhost/log"
@@ -45,7 +45,7 @@ def backbone_services(
     backbone: Backbone,
     files: BackboneFiles,
     *,
-    routers: int = 2,
+    routers: int = ROUTERS,
     origin: str = ORIGIN,
     metrics: bool = False,
     extra: Mapping[str, str] | None = None,

@@ -31,6 +31,14 @@ _LOCK: Final = "stack.lock"
 _ENDPOINTS: Final = "endpoints.json"
 _STOP_SECONDS: Final = 30.0
 
+ROUTERS: Final = 2
+"""Router processes of a backbone on one machine."""
+
+PIPELINES: Final = ROUTERS
+"""Of a new backbone: one for each router, and more can be added. Clients send each partition's records in requests of their own,
+so four pipelines on the same routers made messages wait half as long again.
+"""
+
 
 class StackSettings(BaseSettings):
     """How to run the stack, from the environment (``PARLEY_STACK_KAFKA_PORT``…). Without a port, a free one is taken."""
@@ -43,6 +51,10 @@ class StackSettings(BaseSettings):
     kafka_heap_mb: int = Field(default=512, ge=256)
     kafka_optimised: bool = True
     """Whether the broker's code is compiled for a long life, rather than for a short one (see deploy.kafka)."""
+    routers: int = Field(default=ROUTERS, ge=1)
+    """Router processes that share the pipelines; those that find none left stand by."""
+    pipelines: int = Field(default=PIPELINES, ge=1)
+    """Added to what there is while deals are open, and never taken away."""
     block_seconds: int = Field(default=1, ge=1)
     postgres: bool = True
     """Whether there is a database at all; nothing on the record needs one."""

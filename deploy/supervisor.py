@@ -16,8 +16,6 @@ from deploy.stack import Stack, StackSettings
 from parley.errors import ParleyError
 from streams.runtime import Stop
 
-PIPELINES: Final = 4
-
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 30.0
 
@@ -31,11 +29,12 @@ def supervise(folder: StackFolder) -> int:
     stop = Stop()
     stop.on_signals()
     folder.create()
-    stack = Stack(folder, StackSettings())
+    settings = StackSettings()
+    stack = Stack(folder, settings)
     services = None
     pid_file = folder.pid_file(NAME)
     try:
-        services = _start(stack)
+        services = _start(stack, settings)
         _say(UP)
         _watch(stack, services, stop)
         _say("Stopped.")
@@ -51,7 +50,7 @@ def supervise(folder: StackFolder) -> int:
     return 0
 
 
-def _start(stack: Stack) -> Services:
+def _start(stack: Stack, settings: StackSettings) -> Services:
     """Everything, running."""
     folder = stack.folder
     _say("Starting Kafka, the database and the chain …")
@@ -60,7 +59,7 @@ def _start(stack: Stack) -> Services:
     backbone = Backbone(
         folder,
         stack.kafka.admin,
-        pipelines=PIPELINES,
+        pipelines=settings.pipelines,
         durable=stack.endpoints.flush,
         quotas=stack.client_quotas,
     )
@@ -68,7 +67,9 @@ def _start(stack: Stack) -> Services:
     backbone.provision([anchoring_account(folder)])
     _say("Starting the services …")
     files = BackboneFiles(folder.root)
-    services = Services(folder, backbone_services(stack, backbone, files, metrics=True))
+    services = Services(
+        folder, backbone_services(stack, backbone, files, routers=settings.routers, metrics=True)
+    )
     services.start()
     return services
 

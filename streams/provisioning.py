@@ -103,6 +103,11 @@ class Provisioner:
         self._settings = {"min.insync.replicas": str(min_in_sync)}
         self._durable = durable and replication == 1
 
+    def pipelines(self) -> int:
+        """How many there are, begun ones included; 0 before the first."""
+        counts = self._partition_counts()
+        return max(counts.get(topic.name, 0) for topic in TOPICS if topic.per_pipeline)
+
     def provision_topics(self, pipelines: int) -> None:
         """Make or correct every topic of the catalogue. More pipelines than before are added; fewer are refused."""
         self._ensure(TOPICS, pipelines)

@@ -16,7 +16,7 @@ from deploy.demo.reference import Institution, Trade, sides
 from deploy.folder import write_private
 from deploy.inventory import anchoring_account, backbone_services
 from deploy.services import Service, Services
-from deploy.stack import Stack, StackSettings
+from deploy.stack import PIPELINES, ROUTERS, Stack, StackSettings
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
 from parley.keys import EncryptionKey, SigningKey, public_key
 from parley.keystore import INTERACTIVE, Keystore
@@ -25,10 +25,8 @@ from parley.schemas import Role as EntryRole
 from parley.workflows.settlement.steps import KIND
 from streams.catalogue import Role
 
-__all__ = ["AUDITOR", "MONITOR", "PIPELINES", "Pace", "Venue"]
+__all__ = ["AUDITOR", "MONITOR", "Pace", "Venue"]
 
-PIPELINES: Final = 4
-ROUTERS: Final = 2
 ORIGIN: Final = "demo.parley.localhost/log"
 
 AUDITOR: Final = Institution("", "auditor", "An independent auditor", "ZZ", "auditor")

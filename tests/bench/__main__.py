@@ -155,7 +155,7 @@ def _routing(
 def main() -> None:
     """Measure, tell people, and write the result for machines."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--messages", type=int, default=40_000, help="messages of each turn of routing")
+    parser.add_argument("--messages", type=int, default=100_000, help="messages of each turn of routing")
     parser.add_argument("--warm-up", type=int, default=120_000, help="messages before the first")
     parser.add_argument(
         "--steady-warm-up",

@@ -16,6 +16,7 @@ from deploy.backbone import Participant as Joining
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
 from deploy.services import Service, Services
+from deploy.stack import PIPELINES
 from parley.envelope import DIRECTORY_ENTRY_TYPE, seal
 from parley.keys import public_key
 from parley.schemas import DirectoryEntry, FirehoseEvent, decode
@@ -26,9 +27,8 @@ from streams.reader import Reader
 from tests.dialogue import Dialogue
 from tests.synthetic_ledger import signing_key
 
-__all__ = ["BANKS", "PIPELINES", "Sent", "Venue", "dialogues", "load", "wait_until"]
+__all__ = ["BANKS", "Sent", "Venue", "dialogues", "load", "wait_until"]
 
-PIPELINES = 4
 BANKS = tuple(f"bank-{number:02}" for number in range(12))
 _CONTENT = b'{"text": "' + b"I have EUR 14,243.00 to pay for 25 LVMH. " * 6 + b'"}'
 _HOUR = 3_600_000

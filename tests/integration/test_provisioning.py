@@ -13,9 +13,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 from kafka.admin import KafkaAdminClient
 from kafka.protocol.admin import DescribeClientQuotasRequest
 
+from deploy.backbone import Backbone
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
-from streams.catalogue import TOPICS, Role, inbox_topic
+from streams.catalogue import INGEST, TOPICS, Role, inbox_topic
 from streams.client_quotas import CLIENT_QUOTAS, UNLIMITED, ClientQuota, Limit
 from streams.connection import KafkaConnection
 from streams.errors import ProvisioningError
@@ -274,9 +275,19 @@ def test_a_hundred_participants_take_seconds(cluster: Cluster) -> None:
 
 
 def test_pipelines_are_added_to_every_pipeline_topic_and_never_taken_away(cluster: Cluster) -> None:
+    assert cluster.provisioner.pipelines() == PIPELINES
     cluster.provisioner.provision_topics(PIPELINES + 2)
+    assert cluster.provisioner.pipelines() == PIPELINES + 2
     reader = Reader(cluster.kafka.admin)
     for topic in TOPICS:
         assert reader.partitions(topic.name) == topic.partitions(PIPELINES + 2)
     with pytest.raises(ProvisioningError, match="ask for 5 or more"):
         cluster.provisioner.provision_topics(PIPELINES)
+
+
+def test_a_backbone_keeps_the_pipelines_that_it_has(cluster: Cluster) -> None:
+    cluster.provisioner.provision_topics(PIPELINES + 2)
+    backbone = Backbone(cluster.kafka._folder, cluster.kafka.admin, pipelines=1, durable=False)
+    backbone.provision()
+    assert backbone.pipelines == PIPELINES + 2
+    assert Reader(cluster.kafka.admin).partitions(INGEST) == PIPELINES + 2

@@ -18,6 +18,9 @@ from deploy import resident
 from deploy.errors import StartError
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.process import PidRecord
+from deploy.stack import Endpoints
+from streams.catalogue import INGEST
+from streams.reader import Reader
 
 PARTS = {
     "kafka",
@@ -132,6 +135,27 @@ def test_it_outlives_the_command_heals_itself_and_stops_when_told(
     assert command("down").returncode == 0
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
     assert not list(folder.run.glob("*.pid"))
+
+
+def test_it_grows_when_asked_and_does_not_shrink_again(
+    command: Command, folder: StackFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pipelines() -> int:
+        return Reader(Endpoints.read(folder).admin).partitions(INGEST)
+
+    monkeypatch.setenv("PARLEY_STACK_ROUTERS", "3")
+    monkeypatch.setenv("PARLEY_STACK_PIPELINES", "3")
+    try:
+        assert command("up").returncode == 0
+        assert "router-2" in command("status").stdout.split()
+        assert pipelines() == 3
+        assert command("down").returncode == 0
+        monkeypatch.undo()
+        assert command("up").returncode == 0
+        assert "router-2" not in command("status").stdout.split()
+        assert pipelines() == 3
+    finally:
+        command("down")
 
 
 def await_condition(condition: Callable[[], bool]) -> None:
