@@ -5,20 +5,33 @@ the range of ``int`` or ``long``, an array as one block without a byte count, in
 library reads it; no two byte strings mean the same record, so nobody can change a record's hash and keep its meaning. What
 reading costs is bounded by the bytes given and by :data:`MAXIMUM_ITEMS`.
 
-The router reads two records and writes three for each message, so each schema is compiled once to straight Python, a
-field after the other without a call between.
+The router reads two records and writes three for each message, so each schema becomes straight Python, a field after the
+other without a call between. It is the source of one module: the codec runs it where it is made, and `deploy.compiled` lets
+mypyc make machine code of it. For that, every name in a function is of one type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import count
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from parley.errors import MalformedError
 
-__all__ = ["MAXIMUM_ITEMS", "Read", "Write", "reader", "writer"]
+from . import contracts
+
+__all__ = [
+    "MAXIMUM_ITEMS",
+    "MisfitError",
+    "Read",
+    "Released",
+    "Write",
+    "fault",
+    "module_source",
+    "reader",
+    "run",
+]
 
 MAXIMUM_ITEMS = 65_536
 """Items an array may have: few bytes must not make much work."""
@@ -28,68 +41,94 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 ``IndexError`` or gives a place beyond their end; text that is not UTF-8 raises ``UnicodeDecodeError``.
 """
 Write = Callable[[Any], bytes]
-"""From a value to its encoding; ``MalformedError`` names the field that does not fit."""
+"""From a value to its encoding. Where a field does not fit it raises :class:`MisfitError` or ``UnicodeEncodeError``, and
+:func:`fault` knows which.
+"""
 
 _RANGES = {"int": (-(1 << 31), (1 << 31) - 1), "long": (-(1 << 63), (1 << 63) - 1)}
 _LONGEST = 63
 
+_IMPORTS = """\
+from __future__ import annotations
 
-def reader(schema: Any, classes: Mapping[str, Any] | None = None) -> Read:
-    """What reads a body of the schema (as JSON says it); records become the class of their name, or else plain tuples."""
-    source = _Source({} if classes is None else classes)
-    source.line(0, "def read(data, at):")
-    source.read(schema, "value", 1)
-    source.line(1, "return value, at")
-    return cast(Read, source.compiled("read"))
+from typing import Any
+
+from parley.errors import MalformedError
+from parley.schemas import contracts
+from parley.schemas.binary import MisfitError, encoded, encoded_text, item_count, length, long_number
+
+new: Any = tuple.__new__
+"""
 
 
-def writer(schema: Any, classes: Mapping[str, Any], prefix: bytes = b"") -> Write:
-    """What writes ``prefix`` and then a body of the schema, a record."""
-    source = _Source(classes)
-    name = source.write_record(schema, prefix)
-    write = cast(Write, source.compiled(name))
+class MisfitError(Exception):
+    """A value is not of its schema; nothing says where."""
 
-    def checked(value: Any) -> bytes:
-        try:
-            return write(value)
-        except (_MisfitError, UnicodeEncodeError):
-            raise _fault(schema, value, classes) from None
 
-    return checked
+class Released(NamedTuple):
+    """A contract that a module is made for."""
+
+    name: str
+    """Its class in `parley.schemas.contracts`."""
+    schema: Any
+    """As JSON says it; a record."""
+    prefix: bytes
+    """What is written before the body."""
+
+
+def module_source(released: Iterable[Released]) -> str:
+    """The source of a module with ``read_<name>``, a :data:`Read`, and ``write_<name>``, a :data:`Write`, of each contract."""
+    source = _Source()
+    for name, schema, prefix in released:
+        source.reader(f"read_{name}", schema)
+        source.writer(f"write_{name}", schema, prefix)
+    return source.text()
+
+
+def reader(schema: Any) -> Read:
+    """What reads a body of the schema, whose records become plain tuples: no class has the fields of an old version."""
+    source = _Source(plain=True)
+    source.reader("read", schema)
+    return cast(Read, run(source.text())["read"])
+
+
+def run(source: str) -> dict[str, Any]:
+    """The names of a module of this source."""
+    names: dict[str, Any] = {"__name__": f"{__name__}.made"}
+    exec(source, names)  # noqa: S102  the source is ours and made from our schemas alone
+    return names
 
 
 class _Source:
-    """The source of one function, and the names it uses."""
+    """The source of one module: functions, and the constants that they use."""
 
-    def __init__(self, classes: Mapping[str, Any]) -> None:
-        self._classes = classes
+    def __init__(self, *, plain: bool = False) -> None:
+        self._plain = plain
         self._named: dict[str, Any] = {}
+        self._constants: list[str] = []
         self._lines: list[str] = []
         self._numbers = count()
-        self._names: dict[str, Any] = {
-            "new": tuple.__new__,
-            "long_number": _long_number,
-            "length": _length,
-            "items": _items,
-            "malformed": MalformedError,
-            "misfit": _MisfitError,
-            "encoded": _encoded,
-            "text": _text,
-            "join": b"".join,
-        }
+        self._declared: set[str] = set()
 
-    def compiled(self, name: str) -> Any:
-        exec("\n".join(self._lines), self._names)  # noqa: S102  the source is ours and made from our schemas alone
-        return self._names[name]
+    def text(self) -> str:
+        return "\n".join([_IMPORTS, *self._constants, *self._lines, ""])
 
-    def line(self, depth: int, text: str) -> None:
+    def _line(self, depth: int, text: str) -> None:
         self._lines.append("    " * depth + text)
 
-    def _name(self, hint: str, value: Any = None) -> str:
-        """A new name; with a value, one that the function finds it under."""
-        name = f"{hint}_{next(self._numbers)}"
-        if value is not None:
-            self._names[name] = value
+    def _name(self, hint: str) -> str:
+        return f"{hint}_{next(self._numbers)}"
+
+    def _anything(self, name: str) -> str:
+        """A variable to be assigned to that holds things of more than one type; it is said once."""
+        said = name in self._declared
+        self._declared.add(name)
+        return name if said else f"{name}: Any"
+
+    def _constant(self, hint: str, kind: str, value: str) -> str:
+        """The name of a constant of the module."""
+        name = self._name(hint)
+        self._constants.append(f"{name}: {kind} = {value}")
         return name
 
     def _resolve(self, schema: Any) -> tuple[str, Any]:
@@ -110,101 +149,116 @@ class _Source:
 
     # Reading: leave the value in `target` and the place after it in `at`.
 
-    def read(self, schema: Any, target: str, depth: int) -> None:
+    def reader(self, name: str, schema: Any) -> None:
+        self._named = {}
+        value = self._name("value")
+        self._line(0, f"def {name}(data: bytes, at: int) -> tuple[Any, int]:")
+        self._line(1, "size: int")
+        self._read(schema, value, 1)
+        self._line(1, f"return {value}, at")
+
+    def _read(self, schema: Any, target: str, depth: int) -> None:
         kind, schema = self._resolve(schema)
         getattr(self, f"_read_{kind}")(schema, target, depth)
 
     def _read_number(self, kind: str, target: str, depth: int) -> None:
         lowest, highest = _RANGES[kind]
-        self.line(depth, f"{target} = data[at]")
-        self.line(depth, f"if {target} < 128:")
-        self.line(depth + 1, f"{target} = ({target} >> 1) ^ -({target} & 1)")
-        self.line(depth + 1, "at += 1")
-        self.line(depth, "else:")
-        self.line(depth + 1, f"{target}, at = long_number(data, at, {lowest}, {highest})")
+        self._line(depth, f"{target} = data[at]")
+        self._line(depth, f"if {target} < 128:")
+        self._line(depth + 1, f"{target} = ({target} >> 1) ^ -({target} & 1)")
+        self._line(depth + 1, "at += 1")
+        self._line(depth, "else:")
+        self._line(depth + 1, f"{target}, at = long_number(data, at, {lowest}, {highest})")
 
     _read_int = _read_long = _read_number
 
-    def _read_bytes(self, _: Any, target: str, depth: int) -> None:
+    def _read_bytes(self, _: Any, target: str, depth: int, how: str = "") -> None:
         # Lengths of one byte and of two are read in place: nearly all are.
-        self.line(depth, "size = data[at]")
-        self.line(depth, "if size < 128 and not size & 1:")
-        self.line(depth + 1, "size >>= 1")
-        self.line(depth + 1, "at += 1")
-        self.line(depth, "elif not size & 1 and 0 < data[at + 1] < 128:")
-        self.line(depth + 1, "size = (size & 127 | data[at + 1] << 7) >> 1")
-        self.line(depth + 1, "at += 2")
-        self.line(depth, "else:")
-        self.line(depth + 1, "size, at = length(data, at)")
-        self.line(depth, f"{target} = data[at : at + size]")
-        self.line(depth, "at += size")
+        self._line(depth, "size = data[at]")
+        self._line(depth, "if size < 128 and not size & 1:")
+        self._line(depth + 1, "size >>= 1")
+        self._line(depth + 1, "at += 1")
+        self._line(depth, "elif not size & 1 and 0 < data[at + 1] < 128:")
+        self._line(depth + 1, "size = (size & 127 | data[at + 1] << 7) >> 1")
+        self._line(depth + 1, "at += 2")
+        self._line(depth, "else:")
+        self._line(depth + 1, "size, at = length(data, at)")
+        self._line(depth, f"{target} = data[at : at + size]{how}")
+        self._line(depth, "at += size")
 
     def _read_string(self, schema: Any, target: str, depth: int) -> None:
-        self._read_bytes(schema, target, depth)
-        self.line(depth, f"{target} = {target}.decode()")
+        self._read_bytes(schema, target, depth, ".decode()")
 
     def _read_boolean(self, _: Any, target: str, depth: int) -> None:
-        self.line(depth, f"{target} = data[at]")
-        self.line(depth, f"if {target} > 1:")
-        self.line(depth + 1, f"raise malformed(f'a boolean is 0 or 1, not {{{target}}}')")
-        self.line(depth, f"{target} = {target} == 1")
-        self.line(depth, "at += 1")
+        self._line(depth, "size = data[at]")
+        self._line(depth, "if size > 1:")
+        self._line(depth + 1, "raise MalformedError(f'a boolean is 0 or 1, not {size}')")
+        self._line(depth, f"{target} = size == 1")
+        self._line(depth, "at += 1")
 
     def _read_fixed(self, schema: Any, target: str, depth: int) -> None:
-        self.line(depth, f"{target} = data[at : at + {schema['size']}]")
-        self.line(depth, f"at += {schema['size']}")
+        self._line(depth, f"{target} = data[at : at + {schema['size']}]")
+        self._line(depth, f"at += {schema['size']}")
 
     def _read_enum(self, schema: Any, target: str, depth: int) -> None:
         symbols = schema["symbols"]
         assert len(symbols) <= 64, "an index is one byte"
-        self.line(depth, "size = data[at]")
-        self.line(depth, f"if size >= {2 * len(symbols)} or size & 1:")
-        self.line(depth + 1, f"raise malformed('a number is given that is none of {', '.join(symbols)}')")
-        self.line(depth, f"{target} = {self._name('symbols', tuple(symbols))}[size >> 1]")
-        self.line(depth, "at += 1")
+        name = self._constant("symbols", "tuple[str, ...]", repr(tuple(symbols)))
+        self._line(depth, "size = data[at]")
+        self._line(depth, f"if size >= {2 * len(symbols)} or size & 1:")
+        self._line(
+            depth + 1, f"raise MalformedError('a number is given that is none of {', '.join(symbols)}')"
+        )
+        self._line(depth, f"{target} = {name}[size >> 1]")
+        self._line(depth, "at += 1")
 
     def _read_optional(self, schema: Any, target: str, depth: int) -> None:
-        self.line(depth, "size = data[at]")
-        self.line(depth, "at += 1")
-        self.line(depth, "if size == 0:")
-        self.line(depth + 1, f"{target} = None")
-        self.line(depth, "elif size == 2:")
-        self.read(schema, target, depth + 1)
-        self.line(depth, "else:")
-        self.line(depth + 1, "raise malformed(f'byte {size} says neither absent nor present')")
+        self._line(depth, "size = data[at]")
+        self._line(depth, "at += 1")
+        self._line(depth, "if size == 0:")
+        self._line(depth + 1, f"{self._anything(target)} = None")
+        self._line(depth, "elif size == 2:")
+        self._read(schema, target, depth + 1)
+        self._line(depth, "else:")
+        self._line(depth + 1, "raise MalformedError(f'byte {size} says neither absent nor present')")
 
     def _read_array(self, schema: Any, target: str, depth: int) -> None:
-        item, append = self._name("item"), self._name("append")
-        self.line(depth, "if data[at] == 0:")
-        self.line(depth + 1, f"{target} = ()")
-        self.line(depth + 1, "at += 1")
-        self.line(depth, "else:")
-        self.line(depth + 1, "size, at = items(data, at)")
-        self.line(depth + 1, f"{target} = []")
-        self.line(depth + 1, f"{append} = {target}.append")
-        self.line(depth + 1, "for _ in range(size):")
-        self.read(schema["items"], item, depth + 2)
-        self.line(depth + 2, f"{append}({item})")
-        self.line(depth + 1, "if data[at] != 0:")
-        self.line(depth + 2, "raise malformed('an array is one block')")
-        self.line(depth + 1, f"{target} = tuple({target})")
-        self.line(depth + 1, "at += 1")
+        item, items, many, turn = (self._name(hint) for hint in ("item", "items", "many", "turn"))
+        self._line(depth, "if data[at] == 0:")
+        self._line(depth + 1, f"{self._anything(target)} = ()")
+        self._line(depth + 1, "at += 1")
+        self._line(depth, "else:")
+        # Not `size`, which the items' lengths change: mypyc asks the variable again before each turn.
+        self._line(depth + 1, f"{many}, at = item_count(data, at)")
+        self._line(depth + 1, f"{items}: list[Any] = []")
+        self._line(depth + 1, f"for {turn} in range({many}):")
+        self._read(schema["items"], item, depth + 2)
+        self._line(depth + 2, f"{items}.append({item})")
+        self._line(depth + 1, "if data[at] != 0:")
+        self._line(depth + 2, "raise MalformedError('an array is one block')")
+        self._line(depth + 1, f"{target} = tuple({items})")
+        self._line(depth + 1, "at += 1")
 
     def _read_record(self, schema: Any, target: str, depth: int) -> None:
         fields = [self._name(field["name"]) for field in schema["fields"]]
         for name, field in zip(fields, schema["fields"], strict=True):
-            self.read(field["type"], name, depth)
+            self._read(field["type"], name, depth)
         made = f"({', '.join(fields)},)"
-        class_ = self._classes.get(schema["name"])
-        self.line(
-            depth,
-            f"{target} = " + (made if class_ is None else f"new({self._name('class', class_)}, {made})"),
+        self._line(
+            depth, f"{target} = {made}" if self._plain else f"{target} = new({self._class(schema)}, {made})"
         )
 
     # Writing: for a value in the variable `source`, a condition that it fits (where there is one to ask), and its encoding as a
     # list of expressions. A record is one question and one join; which field is at fault is looked for afterwards.
 
-    def write(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
+    def writer(self, name: str, schema: Any, prefix: bytes) -> None:
+        self._named = {}
+        self._write_fields(name, schema, prefix)
+
+    def _class(self, schema: Any) -> str:
+        return self._constant("class", "Any", f"contracts.{schema['name']}")
+
+    def _write(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
         kind, schema = self._resolve(schema)
         condition, parts = getattr(self, f"_write_{kind}")(schema, source)
         return condition, parts
@@ -219,7 +273,7 @@ class _Source:
         return f"type({source}) is bytes", [f"encoded(len({source}))", source]
 
     def _write_string(self, _: Any, source: str) -> tuple[str | None, list[str]]:
-        return f"type({source}) is str", [f"text({source})"]
+        return f"type({source}) is str", [f"encoded_text({source})"]
 
     def _write_boolean(self, _: Any, source: str) -> tuple[str | None, list[str]]:
         return f"type({source}) is bool", [rf"(b'\x01' if {source} else b'\x00')"]
@@ -228,12 +282,13 @@ class _Source:
         return f"type({source}) is bytes and len({source}) == {schema['size']}", [source]
 
     def _write_enum(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
-        places = self._name("places", {symbol: _encoded(at) for at, symbol in enumerate(schema["symbols"])})
+        table = {symbol: encoded(at) for at, symbol in enumerate(schema["symbols"])}
+        places = self._constant("places", "dict[str, bytes]", repr(table))
         return f"type({source}) is str and {source} in {places}", [f"{places}[{source}]"]
 
     def _write_optional(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
-        condition, parts = self.write(schema, source)
-        present = f"join((b'\\x02', {', '.join(parts)}))"
+        condition, parts = self._write(schema, source)
+        present = f"b''.join((b'\\x02', {', '.join(parts)}))"
         return (
             None if condition is None else f"({source} is None or {condition})",
             [rf"(b'\x00' if {source} is None else {present})"],
@@ -241,49 +296,45 @@ class _Source:
 
     def _write_array(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
         item = self._name("item")
-        condition, parts = self.write(schema["items"], item)
+        condition, parts = self._write(schema["items"], item)
         name = self._name("array")
-        self.line(0, f"def {name}(items):")
-        self.line(1, "out = [encoded(len(items))]")
-        self.line(1, f"for {item} in items:")
+        self._line(0, f"def {name}(items: Any) -> bytes:")
+        self._line(1, "out = [encoded(len(items))]")
+        self._line(1, f"for {item} in items:")
         if condition is not None:
-            self.line(2, f"if not ({condition}):")
-            self.line(3, "raise misfit")
-        self.line(2, f"out += ({', '.join(parts)},)")
-        self.line(1, r"out.append(b'\x00')")
-        self.line(1, "return join(out)")
+            self._line(2, f"if not ({condition}):")
+            self._line(3, "raise MisfitError")
+        self._line(2, f"out += ({', '.join(parts)},)")
+        self._line(1, r"out.append(b'\x00')")
+        self._line(1, "return b''.join(out)")
         fits = f"isinstance({source}, tuple) and len({source}) <= {MAXIMUM_ITEMS}"
         return fits, [rf"({name}({source}) if {source} else b'\x00')"]
 
     def _write_record(self, schema: Any, source: str) -> tuple[str | None, list[str]]:
-        return None, [f"{self.write_record(schema)}({source})"]
+        name = self._name("write")
+        self._write_fields(name, schema)
+        return None, [f"{name}({source})"]
 
-    def write_record(self, schema: Any, prefix: bytes = b"") -> str:
-        """The name of a function that writes this record after a prefix; it raises ``_MisfitError`` where the value does not fit."""
+    def _write_fields(self, name: str, schema: Any, prefix: bytes = b"") -> None:
+        """A function of this name that writes the record after a prefix."""
         _, schema = self._resolve(schema)
-        class_ = self._name("class", self._classes[schema["name"]])
         fields = [self._name(field["name"]) for field in schema["fields"]]
         written = [
-            self.write(field["type"], name) for name, field in zip(fields, schema["fields"], strict=True)
+            self._write(field["type"], field_name)
+            for field_name, field in zip(fields, schema["fields"], strict=True)
         ]
-        name = self._name("write")
-        self.line(0, f"def {name}(value):")
-        self.line(1, f"if type(value) is not {class_}:")
-        self.line(2, "raise misfit")
-        self.line(1, f"{', '.join(fields)}, = value")
+        self._line(0, f"def {name}(value: Any) -> bytes:")
+        self._line(1, f"if type(value) is not {self._class(schema)}:")
+        self._line(2, "raise MisfitError")
+        self._line(1, f"{', '.join(fields)}, = value")
         if conditions := [condition for condition, _ in written if condition is not None]:
-            self.line(1, f"if not ({' and '.join(conditions)}):")
-            self.line(2, "raise misfit")
+            self._line(1, f"if not ({' and '.join(conditions)}):")
+            self._line(2, "raise MisfitError")
         parts = ([repr(prefix)] if prefix else []) + [part for _, parts in written for part in parts]
-        self.line(1, f"return join(({', '.join(parts)},))")
-        return name
+        self._line(1, f"return b''.join(({', '.join(parts)},))")
 
 
-class _MisfitError(Exception):
-    """A value is not of its schema; nothing says where."""
-
-
-def _fault(schema: Any, value: Any, classes: Mapping[str, Any]) -> MalformedError:
+def fault(schema: Any, value: Any) -> MalformedError:
     """What is wrong with a value that could not be written, by the path of its field."""
     named: dict[str, Any] = {}
 
@@ -296,7 +347,7 @@ def _fault(schema: Any, value: Any, classes: Mapping[str, Any]) -> MalformedErro
         elif "name" in schema:
             named[schema["name"]] = schema
         kind = schema["type"]
-        fits, what = _demand(kind, schema, value, classes)
+        fits, what = _demand(kind, schema, value)
         if not fits:
             return path, value, what
         inner: Iterable[tuple[Any, Any, str]] = ()
@@ -314,7 +365,7 @@ def _fault(schema: Any, value: Any, classes: Mapping[str, Any]) -> MalformedErro
     return _unfit(*found)
 
 
-def _demand(kind: str, schema: Any, value: Any, classes: Mapping[str, Any]) -> tuple[bool, str]:
+def _demand(kind: str, schema: Any, value: Any) -> tuple[bool, str]:
     """Whether a value itself, its items and fields aside, is of a kind; and what it should be."""
     if kind in _RANGES:
         lowest, highest = _RANGES[kind]
@@ -336,7 +387,7 @@ def _demand(kind: str, schema: Any, value: Any, classes: Mapping[str, Any]) -> t
         return isinstance(value, tuple) and len(value) <= MAXIMUM_ITEMS, (
             f"a tuple of at most {MAXIMUM_ITEMS} items"
         )
-    return type(value) is classes[schema["name"]], f"a {schema['name']}"
+    return type(value) is getattr(contracts, schema["name"]), f"a {schema['name']}"
 
 
 def _is_encodable(text: str) -> bool:
@@ -355,7 +406,7 @@ def _unfit(path: str, value: Any, what: str) -> MalformedError:
 
 
 @lru_cache(maxsize=65_536)
-def _encoded(value: int) -> bytes:
+def encoded(value: int) -> bytes:
     """An integer's encoding; kept, because times, offsets and lengths come again within a batch."""
     number = value << 1 if value >= 0 else ~(value << 1)
     out = bytearray()
@@ -366,9 +417,9 @@ def _encoded(value: int) -> bytes:
     return bytes(out)
 
 
-def _text(value: str) -> bytes:
+def encoded_text(value: str) -> bytes:
     data = value.encode()
-    return _encoded(len(data)) + data
+    return encoded(len(data)) + data
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
@@ -389,14 +440,14 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     return (number >> 1) ^ -(number & 1), at + 1
 
 
-def _long_number(data: bytes, at: int, lowest: int, highest: int) -> tuple[int, int]:
+def long_number(data: bytes, at: int, lowest: int, highest: int) -> tuple[int, int]:
     value, at = _number(data, at)
     if not lowest <= value <= highest:
         raise MalformedError(f"{value} is beyond {lowest} to {highest}")
     return value, at
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def length(data: bytes, at: int) -> tuple[int, int]:
     """The length of bytes or text that is not 0 to 63."""
     if data[at] < 128:
         raise MalformedError("a length is negative")
@@ -406,7 +457,7 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
     return size, at
 
 
-def _items(data: bytes, at: int) -> tuple[int, int]:
+def item_count(data: bytes, at: int) -> tuple[int, int]:
     """How many items an array's block has."""
     size = data[at]
     size, at = ((size >> 1) ^ -(size & 1), at + 1) if size < 128 else _number(data, at)

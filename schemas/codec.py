@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from importlib.resources import files
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any, NamedTuple, TypeVar, cast, get_type_hints
 
@@ -31,6 +33,7 @@ __all__ = [
     "from_row",
     "is_a",
     "schema_of",
+    "source_of",
     "to_row",
 ]
 
@@ -143,9 +146,28 @@ def _writer(record: type[_Record]) -> _Convert:
 
 _READERS: dict[type[_Record], _Convert] = {contract: _reader(contract) for contract in CONTRACTS}
 _WRITERS: dict[type[_Record], _Convert] = {contract: _writer(contract) for contract in CONTRACTS}
-_ENCODERS = {
-    contract: binary.writer(version.source, vars(contracts), version.prefix)
-    for contract, version in _NEWEST.items()
+
+COMPILED = f"{__package__}.compiled"
+"""The module that a build (`deploy.compiled`) makes of :func:`source_of`; a checkout has none."""
+
+
+def source_of(wanted: Iterable[type[_Record]]) -> str:
+    """The source of a module that reads and writes the newest versions of these contracts, as :mod:`.binary` says."""
+    versions = [_NEWEST[contract] for contract in wanted]
+    return binary.module_source(
+        binary.Released(version.contract.__name__, version.source, version.prefix) for version in versions
+    )
+
+
+def _functions() -> dict[str, Any]:
+    """What reads and writes the newest versions, by name: compiled where a build has put it there, made here elsewhere."""
+    made = binary.run(source_of(CONTRACTS))
+    return made | vars(import_module(COMPILED)) if find_spec(COMPILED) else made
+
+
+_FUNCTIONS = _functions()
+_ENCODERS: dict[type[_Record], binary.Write] = {
+    contract: _FUNCTIONS[f"write_{contract.__name__}"] for contract in CONTRACTS
 }
 
 
@@ -164,7 +186,7 @@ def resolving(strict: binary.Read, old: _AvroSchema, newest: _AvroSchema, conver
 def _decoder(version: _Version) -> binary.Read:
     newest = _NEWEST[version.contract]
     if version is newest:
-        return binary.reader(version.source, vars(contracts))
+        return cast(binary.Read, _FUNCTIONS[f"read_{version.contract.__name__}"])
     convert = _READERS[version.contract]
     return resolving(binary.reader(version.source), version.schema, newest.schema, convert)
 
@@ -179,14 +201,16 @@ def encode(value: NamedTuple) -> bytes:
         MalformedError: a field is not what the schema says (the message names it), or ``value`` is of no contract.
 
     """
-    write = _ENCODERS.get(type(value))
+    contract = type(value)
+    write = _ENCODERS.get(contract)
     if write is None:
-        raise MalformedError(f"a {type(value).__name__} is no contract of its own; encode what holds it")
+        raise MalformedError(f"a {contract.__name__} is no contract of its own; encode what holds it")
     try:
         return write(value)
-    except MalformedError as error:
+    except (binary.MisfitError, UnicodeEncodeError):
+        fault = binary.fault(_NEWEST[contract].source, value)
         raise MalformedError(
-            f"{type(value).__name__} cannot be encoded: {error}; mend the field and send again"
+            f"{contract.__name__} cannot be encoded: {fault}; mend the field and send again"
         ) from None
 
 
