@@ -10,7 +10,8 @@ from typing import Final
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 RUNTIME: Final = CHECKOUT / ".parley" / "runtime"
-"""What set-up fetched: ``kafka/`` (jars), ``anvil/`` (the chain's binary), ``softhsm/`` (for tests, where it could)."""
+"""What set-up fetched: ``kafka/`` (jars), ``anvil/`` (the chain's binary), ``softhsm/`` (for tests, where it could); and what was
+built from the sources: ``compiled/`` (`deploy.compiled`)."""
 
 
 @dataclass(frozen=True, slots=True)

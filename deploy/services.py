@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Self
 
 from deploy.errors import StartError
@@ -38,10 +39,14 @@ class Service:
 
 
 class Services:
-    """Some services, running. Their JSON logs are in the folder, one file each."""
+    """Some services, running. Their JSON logs are in the folder, one file each.
 
-    def __init__(self, folder: StackFolder, services: Sequence[Service]) -> None:
+    Those whose package ``root`` has run from there (`deploy.compiled`), all others from the checkout.
+    """
+
+    def __init__(self, folder: StackFolder, services: Sequence[Service], root: Path = CHECKOUT) -> None:
         self._folder = folder
+        self._root = root
         self._services = {service.name: service for service in services}
         self._processes: dict[str, ChildProcess] = {}
 
@@ -113,9 +118,14 @@ class Services:
             log=self._folder.log_file(service.name),
             pid_file=self._folder.pid_file(service.name),
             env=_inherited() | {"PYTHONUNBUFFERED": "1"} | dict(service.env),
-            cwd=CHECKOUT,
+            cwd=self._home(service),
             port=service.port,
         )
+
+    def _home(self, service: Service) -> Path:
+        """The folder that has the service's package, and from which it imports it."""
+        package, _, _ = service.module.partition(".")
+        return self._root if (self._root / package).is_dir() else CHECKOUT
 
     def _give_up_after(self, deadline: float, waiting: list[str]) -> None:
         if waiting and time.monotonic() > deadline:

@@ -121,7 +121,7 @@ def set_up(runtime: Path) -> None:
         StartError: Kafka does not run on this machine.
     """
     runtime.mkdir(parents=True, exist_ok=True)
-    with _alone(runtime / ".lock"):
+    with alone(runtime / ".lock"):
         parts = _parts(runtime)
         missing = [part for part in parts if not part.done()]
         if not missing:
@@ -287,7 +287,7 @@ def _digest(*texts: str) -> str:
 
 
 @contextmanager
-def _alone(lock: Path) -> Iterator[None]:
+def alone(lock: Path) -> Iterator[None]:
     """Hold the lock; a second set-up in the same checkout waits for the first."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:

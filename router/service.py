@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.machinery import ExtensionFileLoader
 from typing import Final
+
+import structlog
 
 from parley.custody import load_signatory
 from parley.directory import Directory
+from router import core
 from router.errors import RecoveryError
 from router.handler import Router
 from router.sealed_addresses import SealedAddresses
@@ -18,10 +22,13 @@ from streams.processor import Processor, ProcessorConfig
 from streams.reader import Follower
 from streams.runtime import Stop
 
-__all__ = ["SERVICE", "run"]
+__all__ = ["SERVICE", "STARTED", "is_compiled", "run"]
 
 SERVICE = "router"
+STARTED: Final = "router.started"
 _PATIENCE_SECONDS: Final = 30.0
+
+log = structlog.get_logger()
 
 
 class DirectoryFeed:
@@ -54,6 +61,11 @@ class DirectoryFeed:
                 self._directory.apply(data)
 
 
+def is_compiled() -> bool:
+    """Whether this process has the router as machine code (`deploy.compiled`)."""
+    return core.__spec__ is not None and isinstance(core.__spec__.loader, ExtensionFileLoader)
+
+
 def run(settings: RouterSettings, stop: Stop) -> None:
     """Route until asked to stop."""
     connection = settings.connection()
@@ -64,6 +76,7 @@ def run(settings: RouterSettings, stop: Stop) -> None:
     ):
         feed = DirectoryFeed(directory, follower)
         feed.catch_up()
+        log.info(STARTED, compiled=is_compiled(), directory_version=directory.version)
         router = Router(
             directory,
             load_signatory(settings.key),
