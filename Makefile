@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 PACKAGES := parley streams router firehose blockbuilder anchor gateway deploy tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench up status logs down clean
+.PHONY: help setup compile demo test lint bench up status logs down clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,11 +14,16 @@ setup: ## Get everything the rest needs (Python packages, Java, Kafka, PostgreSQ
 	@$(PYTHON) -I deploy/bootstrap.py
 	@$(RUN) -m deploy.setup
 
+compile: setup ## Compile the router's hot path (optional; needs a C compiler)
+	@$(RUN) -m deploy.compiled
+
 demo: setup ## Run 600 negotiations through a backbone of its own and verify what came of them
 	@$(RUN) -m deploy.demo
 
 test: lint ## Lint, then run all tests on a real broker, database and chain
 	@$(RUN) -m pytest -q -n auto tests/unit tests/property
+	@$(RUN) -m deploy.compiled
+	@$(RUN) -m tests.compiled -q -n auto
 	@$(RUN) -m pytest -q -n 2 --dist loadfile tests/integration --ignore tests/integration/test_processor.py
 	@$(RUN) -m pytest -q tests/integration/test_processor.py tests/fault # what kills brokers, or measures time, runs alone
 
@@ -28,10 +33,10 @@ lint: setup ## Check style, types, and who imports whom
 	@$(RUN) -m mypy $(PACKAGES)
 	@.venv/bin/lint-imports --no-logo
 
-bench: setup ## Measure the backbone and print a table
+bench: setup compile ## Measure the backbone and print a table
 	@$(RUN) -m tests.bench
 
-up: setup ## Start a backbone that stays (its data is in .parley/stack)
+up: setup compile ## Start a backbone that stays (its data is in .parley/stack)
 	@$(RUN) -m deploy up
 
 status: setup ## Show each part of the backbone that stays

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from deploy.backbone import Backbone
+from deploy.compiled import compiled_root
 from deploy.folder import StackFolder
 from deploy.inventory import BackboneFiles, anchoring_account, backbone_services
 from deploy.process import PidRecord
@@ -67,9 +68,8 @@ def _start(stack: Stack, settings: StackSettings) -> Services:
     backbone.provision([anchoring_account(folder)])
     _say("Starting the services …")
     files = BackboneFiles(folder.root)
-    services = Services(
-        folder, backbone_services(stack, backbone, files, routers=settings.routers, metrics=True)
-    )
+    described = backbone_services(stack, backbone, files, routers=settings.routers, metrics=True)
+    services = Services(folder, described, compiled_root())
     services.start()
     return services
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import psutil
 from confluent_kafka import Producer
 
+from deploy.compiled import compiled_root
 from deploy.services import Services
 from parley import lifecycle
 from parley.schemas import (
@@ -100,7 +101,7 @@ def restored(venue: Venue, count: int) -> Restored:
 
 def _started(venue: Venue) -> tuple[int, int, float]:
     """Start a router and stop it: entries of its first pipeline, its resident memory (bytes), and the seconds it took to restore."""
-    services = Services(venue.folder, [venue.service("router", 0)])
+    services = Services(venue.folder, [venue.service("router", 0)], compiled_root())
     services.start(seconds=_START_SECONDS)
     try:
         process = services.process("router-0")

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from deploy.backbone import Backbone
 from deploy.backbone import Participant as Joining
+from deploy.compiled import compiled_root
 from deploy.folder import StackFolder
 from deploy.kafka import Kafka
 from deploy.services import Service, Services
@@ -118,7 +119,7 @@ class Venue:
     @contextmanager
     def running(self, *services: Service) -> Iterator[None]:
         """These services, ready, while the context lasts."""
-        with Services(self.folder, services):
+        with Services(self.folder, services, compiled_root()):
             yield
 
     @contextmanager
