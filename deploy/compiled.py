@@ -70,7 +70,9 @@ HOT_MODULES: Final = (
     "streams/state.py",
     "streams/timers.py",
 )
-"""What runs for each message, as far as it was found to matter. Not `streams.tally`: a compiled class takes no weak references."""
+"""What runs for each message. Left out is what gained nothing that could be measured (`parley.steps`, `parley.identifiers`,
+`router.quotas`), and `streams.tally`: a compiled class takes no weak references.
+"""
 
 # Annotations say all that is needed of other modules, and no setting of ours or of the user's is to change what is built.
 _OPTIONS: Final = ("--config-file=", "--follow-imports=silent", "--ignore-missing-imports")
@@ -81,7 +83,7 @@ _COMPILERS: Final = ("cc", "gcc", "clang")
 
 
 def main() -> int:
-    """Build the tree if it is not of the present sources; 0 also where that cannot be, which is told in a line."""
+    """Build the tree if it is not of the present sources; the exit code, 0 also where that cannot be, which is told."""
     part = compiled_tree()
     if part.done():
         return 0
@@ -111,7 +113,6 @@ def compiled_tree(checkout: Path = CHECKOUT, runtime: Path = RUNTIME) -> Part:
         runtime / "compiled",
         _digest(checkout),
         lambda draft, progress: _build(checkout, draft, progress),
-        optional=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,10 +16,12 @@ import psutil
 import pytest
 
 from deploy import resident
+from deploy.compiled import compiled_root
 from deploy.errors import StartError
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.process import PidRecord
 from deploy.stack import Endpoints
+from router.service import STARTED
 from streams.catalogue import INGEST
 from streams.reader import Reader
 
@@ -122,6 +125,10 @@ def test_it_outlives_the_command_heals_itself_and_stops_when_told(
     assert "already" in again.stderr
 
     assert "service.ready" in command("logs", "delivery").stdout
+
+    routers = [folder.log_file(f"router-{number}").read_text().splitlines() for number in range(2)]
+    started = [json.loads(line) for lines in routers for line in lines if f'"{STARTED}"' in line]
+    assert {event["compiled"] for event in started} == {compiled_root() != CHECKOUT}
 
     killed = PidRecord.read(folder.pid_file("delivery"))
     assert killed is not None
