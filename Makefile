@@ -23,7 +23,7 @@ demo: setup ## Run 600 negotiations through a backbone of its own and verify wha
 test: lint ## Lint, then run all tests on a real broker, database and chain
 	@$(RUN) -m pytest -q -n auto tests/unit tests/property
 	@$(RUN) -m deploy.compiled
-	@$(RUN) -m tests.compiled -q -n auto
+	@$(RUN) -m tests.compiled -q -n auto # the same again on machine code, where there is a compiler
 	@$(RUN) -m pytest -q -n 2 --dist loadfile tests/integration --ignore tests/integration/test_processor.py
 	@$(RUN) -m pytest -q tests/integration/test_processor.py tests/fault # what kills brokers, or measures time, runs alone
 
