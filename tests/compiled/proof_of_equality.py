@@ -1,7 +1,7 @@
 """The compiled router and the interpreted one, given the same records, say the same, byte for byte.
 
-The records are those of `tests.interrupted_streams`, with rollbacks, deaths and restarts in between; and a long load. What is compared is all that is ever written: events, deliveries with their
-signed receipts, refusals and the state's changelog.
+The records are those of `tests.interrupted_streams`, with rollbacks, deaths and restarts in between; and a long load. What is
+compared is all that is ever written: events, deliveries with their signed receipts, refusals and the state's changelog.
 """
 
 from __future__ import annotations
