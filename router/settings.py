@@ -33,7 +33,7 @@ class RouterSettings(ServiceSettings):
     ones included; the last by name is the one to seal to now. Without it no party can be hidden."""
     threads: int = Field(default=1, ge=1, le=64)
     """That verify signatures side by side; more than one helps where cores are idle."""
-    gather_ms: int = Field(default=3, ge=1, le=1_000)
+    gather_ms: int = Field(default=9, ge=1, le=1_000)
     """How long a batch gathers after its first record: more makes larger commits, and later ones."""
     batch_records: int = Field(default=1_000, ge=1, le=100_000)
     record_bytes: int = Field(default=Limits().record_bytes, ge=1_024)

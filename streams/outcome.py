@@ -88,11 +88,6 @@ def is_passing(error: KafkaError) -> bool:
     return error.retriable() or error.code() in _PASSING
 
 
-def is_missing(error: KafkaError) -> bool:
-    """Whether the topic or partition does not exist, or not yet."""
-    return error.code() in _MISSING
-
-
 def stream_error(error: KafkaError, doing: str) -> StreamError:
     """Our error for one that cannot be retried where it was met; ``doing`` completes "while …"."""
     code, text = error.code(), f"{error.str()} ({error.name()}) while {doing}"

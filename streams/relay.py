@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
 
 from streams import metrics
 from streams.crashpoint import crash_point
 from streams.dead_letter import Story, bury, failure
-from streams.errors import FencedError, SessionLostError, StreamError, is_poison
+from streams.errors import FencedError, ProvisioningError, SessionLostError, StreamError, is_poison
+from streams.fan_out import FanOut
 from streams.membership import ASSIGNED, READY, REVOKED, SESSION_LOST, Membership
-from streams.outcome import is_missing, is_passing, kafka_error, stream_error
+from streams.outcome import is_passing, kafka_error, stream_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer
 
     from streams.connection import KafkaConnection
     from streams.handler import Record, Write
@@ -37,8 +38,8 @@ UNDELIVERABLE: Final = "stream.record.undeliverable"
 _WAIT_SECONDS: Final = 0.1
 _COMMIT_SECONDS: Final = 0.1
 """Between commits of offsets: a crash repeats what was written since, and a batch does not wait for one."""
-_FLUSH_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.2
+_MISSING: Final = "UNKNOWN_TOPIC_OR_PARTITION"
 
 
 class Route(Protocol):
@@ -102,17 +103,10 @@ class RelaySession:
         self._assigned: set[int] = set()
         self.joined = False
         """Whether the group has given us our partitions, be they none."""
-        self._failed: list[tuple[str, KafkaError]] = []
         # The next offsets to read, by partition, that stand for what is written and are not committed yet.
         self._written: dict[int, int] = {}
         self._committed_at = 0.0
-        self._producer = Producer(
-            connection.producer()
-            | {
-                "delivery.report.only.error": True,
-                "on_delivery": self._on_failure,
-            }
-        )
+        self._outputs = FanOut(connection)
         self._membership = Membership(
             connection,
             config.topic,
@@ -161,7 +155,7 @@ class RelaySession:
         """Drop both clients; a static member gets its partitions back in its next life."""
         self._commit_before_leaving()
         self._consumer.close()
-        self._producer.purge()
+        self._outputs.close()
 
     def _relay(self, records: Sequence[Record]) -> None:
         """Write what the records lead to; a record with which that cannot be done becomes a dead letter."""
@@ -173,7 +167,7 @@ class RelaySession:
             for record in records:
                 self._relay_one(record)
             return
-        if missing := self._write(writes):
+        if missing := self._outputs.write(writes):
             # The records, not what they led to: put back, they are routed again, and that has the places of then.
             told = ((record, _undelivered(self._route([record]), missing)) for record in records)
             self._bury([(record, story) for record, story in told if story is not None])
@@ -186,59 +180,16 @@ class RelaySession:
                 raise
             self._bury([(record, failure(error))])
         else:
-            if story := _undelivered(writes, self._write(writes)):
+            if story := _undelivered(writes, self._outputs.write(writes)):
                 self._bury([(record, story)])
-
-    def _write(self, writes: list[Write]) -> dict[str, KafkaError]:
-        """Write and wait until it is acknowledged; gives the topics that do not exist."""
-        missing: dict[str, KafkaError] = {}
-        for write in writes:
-            error = self._produce(write)
-            if error is not None:
-                missing[write[0]] = error
-        self._flush()
-        failed, self._failed = self._failed, []
-        for topic, error in failed:
-            if not is_missing(error):
-                raise stream_error(error, f"writing to {topic}")
-            missing[topic] = error
-        return missing
-
-    def _produce(self, write: Write) -> KafkaError | None:
-        """Queue a record; gives the error if its topic is known to be missing, or else one comes with the flush."""
-        topic, partition, key, value, headers = write
-        while True:
-            try:
-                self._producer.produce(topic, value, key, partition, headers=headers)
-            except BufferError:
-                self._producer.poll(0.05)
-            except KafkaException as exception:
-                error = kafka_error(exception)
-                if is_missing(error):
-                    return error
-                raise stream_error(error, f"writing to {topic}") from exception
-            else:
-                return None
-
-    def _flush(self) -> None:
-        try:
-            left = self._producer.flush(_FLUSH_SECONDS)
-        except KafkaException as exception:
-            raise stream_error(kafka_error(exception), "writing") from exception
-        if left:
-            raise SessionLostError(f"writes were not acknowledged within {_FLUSH_SECONDS:.0f} s")
 
     def _bury(self, dead: Sequence[tuple[Record, Story]]) -> None:
         config = self._config
         service = f"{config.service}-{config.instance}"
-        if missing := self._write([bury(config.dead_letter, service, *each) for each in dead]):
-            raise stream_error(missing[config.dead_letter], f"writing to {config.dead_letter}")
+        if self._outputs.write(bury(config.dead_letter, service, *each) for each in dead):
+            raise ProvisioningError(f"there is no topic {config.dead_letter}; provision the topics first")
         for _, story in dead:
             log.error(UNDELIVERABLE, destination=story.destination, reason=story.reason)
-
-    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failed.append((message.topic() or "", error))
 
     def _commit(self) -> None:
         positions = [TopicPartition(self._config.topic, *position) for position in self._written.items()]
@@ -276,10 +227,9 @@ class RelaySession:
         consumer.unassign()
 
 
-def _undelivered(writes: Iterable[Write], missing: Mapping[str, KafkaError]) -> Story | None:
+def _undelivered(writes: Iterable[Write], missing: Collection[str]) -> Story | None:
     """The story of a record that led to a topic which does not exist."""
     gone = next((write[0] for write in writes if write[0] in missing), None)
-    if gone is None:
-        return None
-    error = missing[gone]
-    return Story(error.name(), f"{error.name()}: {error.str()}", destination=gone)
+    return (
+        None if gone is None else Story(_MISSING, f"{_MISSING}: there is no topic {gone}", destination=gone)
+    )
