@@ -88,7 +88,7 @@ class FanOut:
             if topic in missing:
                 continue
             begun = batches.setdefault((topic, partition), [])
-            record = {"timestamp": None, "key": key, "value": value, "headers": headers or ()}
+            record = {"timestamp": None, "key": key, "value": value, "headers": headers or []}
             if not begun or begun[-1].append(**record) is None:
                 begun.append(producer.create_batch())
                 begun[-1].append(**record)
