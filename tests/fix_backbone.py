@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import cycle, repeat
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import parley
 from deploy.backbone import Backbone
 from deploy.backbone import Participant as Joining
+from deploy.compiled import compiled_root
 from deploy.folder import CHECKOUT, StackFolder
 from deploy.kafka import Kafka
 from deploy.process import ChildProcess, text_after
@@ -48,6 +50,8 @@ class RunningBackbone:
 
     backbone: Backbone
     processes: dict[str, ChildProcess] = field(default_factory=dict)
+    router_homes: Iterator[Path] = field(default_factory=lambda: repeat(CHECKOUT))
+    """Where the next router, and the one after that, imports itself from."""
 
     @property
     def registrar(self) -> bytes:
@@ -116,7 +120,7 @@ class RunningBackbone:
             log=log,
             pid_file=folder.pid_file(name),
             env=os.environ | self._environment(service, instance, settings) | {VARIABLE: crash_at},
-            cwd=CHECKOUT,
+            cwd=next(self.router_homes) if service == "router" else CHECKOUT,
         )
         return lambda: READY in text_after(log, begin)
 
@@ -183,12 +187,13 @@ def running_backbone(kafka: Kafka) -> Iterator[RunningBackbone]:
 def own_backbone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBackbone]:
     """A backbone of four pipelines on a broker of its own, whose processes a test starts, kills and starts again.
 
-    Only admission runs from the start; alice, bob and mallory have joined.
+    Only admission runs from the start; alice, bob and mallory have joined. Where the router is compiled, every other one runs
+    interpreted: what either leaves behind when it dies, the other takes up.
     """
     with Kafka(StackFolder(tmp_path_factory.mktemp("own"))) as kafka:
         backbone = Backbone(kafka._folder, kafka.admin, pipelines=4, durable=False)
         backbone.provision()
-        running = RunningBackbone(backbone)
+        running = RunningBackbone(backbone, router_homes=cycle((compiled_root(), CHECKOUT)))
         try:
             running.start("admission")
             running.join("alice", "bob", "mallory")

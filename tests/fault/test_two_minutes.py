@@ -6,6 +6,7 @@ of their work, and banks' applications killed; then the whole record is held aga
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import secrets
@@ -19,11 +20,13 @@ from statistics import median
 
 import pytest
 
+from deploy.compiled import compiled_root
 from deploy.folder import CHECKOUT
 from deploy.process import ChildProcess
 from parley.audit import audit
 from parley.blocks import Block
 from router.core import Limits
+from router.service import STARTED
 from streams.catalogue import BLOCKS
 from tests import promises
 from tests.broker_log import BrokerLog, tell, wait_for
@@ -155,6 +158,13 @@ def torment(running: RunningBackbone, trades: Trades) -> Torment:
     return torment
 
 
+def kinds_of_routers(running: RunningBackbone) -> set[bool]:
+    """Whether those that ran were compiled."""
+    logs = [path.read_text() for path in running.backbone.folder.logs.glob("router-*.log")]
+    lines = [line for log in logs for line in log.splitlines() if f'"{STARTED}"' in line]
+    return {json.loads(line)["compiled"] for line in lines}
+
+
 def await_banks(log: BrokerLog, trades: Trades, patience_s: float) -> None:
     """Wait until the banks' applications were told what is on the record, and nothing else."""
     wait_for(
@@ -237,6 +247,7 @@ def test_what_is_killed_and_suspended_for_two_minutes_loses_doubles_and_delays_n
     plan = torment(own_backbone, trades)
     plan.run(SECONDS)
     load.finish()
+    assert kinds_of_routers(own_backbone) == {False, compiled_root() != CHECKOUT}
     patience_s = 60 * plan.slowness
     with BrokerLog(own_backbone, ("alice", "bob", *BANKS)) as log:
         log.await_judgement(patience_s)
