@@ -14,7 +14,7 @@ import contextlib
 import logging
 import ssl
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
@@ -29,12 +29,14 @@ from streams.errors import SessionLostError, StreamError
 from streams.outcome import stream_error
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Awaitable, Collection, Iterable
 
     from aiokafka.producer.message_accumulator import BatchBuilder
 
     from streams.connection import KafkaConnection
     from streams.handler import Write
+
+T = TypeVar("T")
 
 __all__ = ["FanOut"]
 
@@ -47,6 +49,9 @@ _PROPAGATION_SECONDS: Final = 2.0
 _LOOK_AGAIN_SECONDS: Final = 10.0
 """Between looks for a topic that was missing."""
 _RETRY_SECONDS: Final = 0.1
+_GIVEN_UP_SECONDS: Final = 60.0
+"""For a whole write: many times what its parts may take, in case the driver waits for what never comes."""
+_CLOSE_SECONDS: Final = 5.0
 
 
 class FanOut:
@@ -68,7 +73,7 @@ class FanOut:
             SessionLostError: some records were not acknowledged, and nothing tells which.
         """
         try:
-            return self._runner.run(self._write(list(writes)))
+            return self._runner.run(_within(_GIVEN_UP_SECONDS, self._write(list(writes))))
         except (KafkaError, OSError, TimeoutError) as error:
             raise _stream_error(error) from error
 
@@ -77,7 +82,7 @@ class FanOut:
         producer, self._producer = self._producer, None
         if producer is not None:
             with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                self._runner.run(producer.stop())
+                self._runner.run(_within(_CLOSE_SECONDS, producer.stop()))
         self._runner.close()
 
     async def _write(self, writes: list[Write]) -> frozenset[str]:
@@ -135,6 +140,11 @@ class FanOut:
         return gone(topics)
 
 
+async def _within(seconds: float, doing: Awaitable[T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await doing
+
+
 async def _append(
     producer: AIOKafkaProducer, topic: str, partition: int, batches: Iterable[BatchBuilder]
 ) -> None:
@@ -176,4 +186,4 @@ def _stream_error(error: Exception) -> StreamError:
     if isinstance(error, BrokerResponseError):
         # The codes are the protocol's, so that they mean the same by either driver.
         return stream_error(Meaning(error.errno), "writing")
-    return SessionLostError(f"{type(error).__name__} while writing: {error}")
+    return SessionLostError(f"{type(error).__name__} while writing: {str(error) or 'no answer in time'}")

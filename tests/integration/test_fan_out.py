@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections import Counter
@@ -171,3 +172,21 @@ def test_a_broker_that_is_away_is_told(kafka: Kafka, monkeypatch: pytest.MonkeyP
         wrong.write([Emit("anything", 0, None, b"x")])
     assert "the-password" not in str(refused.value)
     wrong.close()
+
+
+@pytest.mark.parametrize("never", ["force_metadata_update", "send"])
+def test_a_driver_that_waits_for_ever_is_given_up(
+    kafka: Kafka, topics: list[str], monkeypatch: pytest.MonkeyPatch, never: str
+) -> None:
+    monkeypatch.setattr(fan_out, "_GIVEN_UP_SECONDS", 1.0)
+    monkeypatch.setattr(fan_out, "_CLOSE_SECONDS", 1.0)
+    outputs = FanOut(kafka.admin)
+    outputs.write([Emit(topics[0], 0, None, b"x")])
+    monkeypatch.setattr(
+        driver.AIOKafkaClient, never, lambda *_, **__: asyncio.get_running_loop().create_future()
+    )
+    begin = time.monotonic()
+    with pytest.raises(SessionLostError, match="no answer in time"):
+        outputs.write([Emit(topic, 0, None, b"y") for topic in topics[:2]])
+    outputs.close()
+    assert time.monotonic() - begin < 5
