@@ -16,6 +16,8 @@ LOOPBACK: Final = "127.0.0.1"
 # Below the range from which kernels take the ports of outgoing connections, so that none of those gets in between
 # the choice of a port and the server's bind.
 _CANDIDATES: Final = range(20_000, 32_000)
+_given: Final[set[int]] = set()
+"""What this process chose before: who asked may not listen on it yet, as a stack's services, whose ports are chosen first."""
 
 
 def is_free(port: int) -> bool:
@@ -31,13 +33,14 @@ def is_free(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port on which nothing listens.
+    """A loopback port on which nothing listens, and which this process was not given before.
 
     Raises:
         PortInUseError: a hundred random ports in a row were taken.
     """
     for port in random.sample(_CANDIDATES, 100):
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.add(port)
             return port
     message = f"No free port found between {_CANDIDATES.start} and {_CANDIDATES.stop}; stop what holds them."
     raise PortInUseError(message)
