@@ -53,7 +53,10 @@ def choose_port(wanted: int | None, *, part: str, preferred: int | None = None) 
         PortInUseError: the wanted port is taken; the message names the holder where it may be known.
     """
     if wanted is None:
-        return preferred if preferred is not None and is_free(preferred) else free_port()
+        if preferred is None or not is_free(preferred):
+            return free_port()
+        _given.add(preferred)
+        return preferred
     if is_free(wanted):
         return wanted
     message = f"Port {wanted}, wanted for {part}, is in use{_holder(wanted)}: stop it or choose another port."

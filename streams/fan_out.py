@@ -1,7 +1,7 @@
 """Writes to many topics at once: what goes to one broker is one request, however many topics it is for.
 
 librdkafka sends each partition's records in requests of their own (its issue 1700), and a request costs a broker more than what
-is in it: with twelve outputs, these were a quarter of all that it was asked. aiokafka puts them together, so it writes here, and
+is in it: with twelve outputs, these were a sixth of all that it was asked. aiokafka puts them together, so it writes here, and
 nowhere else: it has neither librdkafka's speed with single records nor its transactions.
 
 Order is kept in each partition. A request that was not answered is sent again, and may have been carried out twice.
